@@ -1,0 +1,2 @@
+//! The binary `rollcall`.
+fn main() {}

@@ -1,0 +1,139 @@
+//! What enters a roster partition through `identity-changes`, in order: changes and control records.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{EnvironmentId, IdentityKey, NativeId, SegmentId, SourceName};
+use crate::records::ChangeRecord;
+use crate::source::BackfillId;
+
+/// The key under which a control record stands, so that no identity's key can be taken for it.
+pub const CONTROL_KEY: &str = "control/";
+
+/// How much a check publishes (PROTOCOL.md §6).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckScope {
+    /// Count and fingerprint of every (segment, environment) of the partition.
+    Totals,
+    /// Count and fingerprint of one, per range of hashed ids: bucket = top 8 bits of `xxh64(id)`.
+    Buckets {
+        /// The segment.
+        segment_id: SegmentId,
+        /// The environment.
+        environment_id: EnvironmentId,
+    },
+    /// The members of one in some buckets.
+    Members {
+        /// The segment.
+        segment_id: SegmentId,
+        /// The environment.
+        environment_id: EnvironmentId,
+        /// The buckets.
+        buckets: BTreeSet<u8>,
+    },
+}
+
+/// What a TRUNCATE emptied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Truncated {
+    /// The identities of the source.
+    Identities,
+    /// Their traits.
+    Traits,
+}
+
+/// One record of `identity-changes`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Input {
+    /// What a source says of one identity.
+    Change(ChangeRecord),
+    /// The catalog of `writer` has reached `number`: go on only with it.
+    Catalog {
+        /// A source, or `topology`.
+        writer: SourceName,
+        /// Its number.
+        number: u64,
+    },
+    /// A backfill starts.
+    Begin {
+        /// The source.
+        source: SourceName,
+        /// The backfill.
+        backfill: BackfillId,
+    },
+    /// A page, before its images in the same commit: every stored identity of this source with an id in
+    /// `[from, to)` that is not `present` is gone.
+    Page {
+        /// The source.
+        source: SourceName,
+        /// The backfill.
+        backfill: BackfillId,
+        /// First id of the range; `None` is from the first.
+        from: Option<NativeId>,
+        /// End of the range, exclusive; `None` is open.
+        to: Option<NativeId>,
+        /// The identities of the page that live in this partition.
+        present: BTreeSet<NativeId>,
+        /// When the source read it, for versions.
+        source_time_us: i64,
+    },
+    /// A backfill has ended: patches still waiting for their identity go to quarantine.
+    End {
+        /// The source.
+        source: SourceName,
+        /// The backfill.
+        backfill: BackfillId,
+    },
+    /// A table was emptied; stands before the changes of its transaction.
+    Truncate {
+        /// The source.
+        source: SourceName,
+        /// Which table.
+        what: Truncated,
+        /// Commit time, for versions.
+        source_time_us: i64,
+    },
+    /// Everything the source committed up to here precedes this record.
+    Watermark {
+        /// The source.
+        source: SourceName,
+        /// Its position, as text.
+        position: String,
+        /// The source's clock there.
+        at_us: i64,
+    },
+    /// Publish count and fingerprint at this very place.
+    Check {
+        /// Which check.
+        id: String,
+        /// How much.
+        scope: CheckScope,
+    },
+    /// An operator's fill: judge the stored identities again.
+    Fill {
+        /// Whose report it is.
+        id: String,
+        /// One segment, or all.
+        segment_id: Option<SegmentId>,
+        /// One environment, or all.
+        environment_id: Option<EnvironmentId>,
+    },
+    /// Drive the quarantined changes of an identity again, in order.
+    Replay {
+        /// The identity.
+        key: IdentityKey,
+    },
+    /// Say again what is true of these identities in one segment, because a store downstream differs.
+    Repair {
+        /// The segment.
+        segment_id: SegmentId,
+        /// The environment.
+        environment_id: EnvironmentId,
+        /// The identities (empty: only the count).
+        ids: Vec<NativeId>,
+    },
+}

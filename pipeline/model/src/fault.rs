@@ -1,0 +1,97 @@
+//! What went wrong, said as what to do about it.
+
+use std::error::Error;
+use std::fmt;
+
+/// What the runtime does about a fault. Every `match` on it is exhaustive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FaultKind {
+    /// Passing: try again with a growing, capped pause. Nothing was lost.
+    Retry,
+    /// One record is bad: it goes to quarantine and the rest goes on.
+    BadRecord,
+    /// The topology or a right is wrong: stop this task; the message says what to change.
+    Config,
+    /// Going on would be a guess (a lost slot, a foreign log, a foreign table): stop this task until an operator ran
+    /// the repair that the message names.
+    Refused,
+    /// A newer writer owns this task: stop at once and never write again.
+    Fenced,
+    /// A fault of Rollcall's own.
+    Bug,
+}
+
+/// A failure that tells its reader what is wrong, where, and what repairs it. Never holds row values or secrets.
+#[derive(Debug)]
+pub struct Fault {
+    /// What the runtime does.
+    pub kind: FaultKind,
+    /// What is wrong and where.
+    pub what: String,
+    /// The command or SQL that repairs it.
+    pub repair: Option<String>,
+    /// What it came from.
+    pub source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl Fault {
+    /// A fault of a kind; see the short forms for the usual ones.
+    #[must_use]
+    pub fn new(kind: FaultKind, what: impl Into<String>) -> Self {
+        Self { kind, what: what.into(), repair: None, source: None }
+    }
+    /// A passing fault.
+    #[must_use]
+    pub fn retry(what: impl Into<String>) -> Self {
+        Self::new(FaultKind::Retry, what)
+    }
+    /// A wrong setting or right.
+    #[must_use]
+    pub fn config(what: impl Into<String>) -> Self {
+        Self::new(FaultKind::Config, what)
+    }
+    /// A state that must not be guessed about.
+    #[must_use]
+    pub fn refused(what: impl Into<String>) -> Self {
+        Self::new(FaultKind::Refused, what)
+    }
+    /// A record that can't be taken.
+    #[must_use]
+    pub fn bad_record(what: impl Into<String>) -> Self {
+        Self::new(FaultKind::BadRecord, what)
+    }
+    /// A fault of our own.
+    #[must_use]
+    pub fn bug(what: impl Into<String>) -> Self {
+        Self::new(FaultKind::Bug, what)
+    }
+    /// Adds the command or SQL that repairs it.
+    #[must_use]
+    pub fn repair(mut self, how: impl Into<String>) -> Self {
+        self.repair = Some(how.into());
+        self
+    }
+    /// Adds what it came from.
+    #[must_use]
+    pub fn from_source(mut self, source: impl Error + Send + Sync + 'static) -> Self {
+        self.source = Some(Box::new(source));
+        self
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        let mut cause: Option<&(dyn Error + 'static)> = self.source.as_deref().map(|e| e as _);
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        if let Some(repair) = &self.repair {
+            write!(f, "\n  repair: {repair}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Error for Fault {}
