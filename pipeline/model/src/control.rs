@@ -127,6 +127,15 @@ pub enum Input {
         /// The identity.
         key: IdentityKey,
     },
+    /// A segment raised on an identity of another partition: it is unsupported until it is edited.
+    Suspend {
+        /// The segment.
+        segment_id: SegmentId,
+        /// The catalog number of the document that raised; a newer document is judged again.
+        number: u64,
+        /// Why.
+        reason: String,
+    },
     /// Say again what is true of these identities in one segment, because a store downstream differs.
     Repair {
         /// The segment.

@@ -145,8 +145,10 @@ mod tests {
     #[test]
     fn store_keys_sort_as_the_source_does() {
         let ids = [-5_i64, -1, 0, 1, 9, 10, 2_000_000_000];
-        let keys: Vec<_> =
-            ids.iter().map(|n| IdentityKey { source: "core".into(), id: NativeId::Int(*n) }.sort_bytes()).collect();
+        let keys: Vec<_> = ids
+            .iter()
+            .map(|n| IdentityKey { source: "core".into(), id: NativeId::Int(*n) }.sort_bytes())
+            .collect();
         assert!(keys.is_sorted());
     }
 

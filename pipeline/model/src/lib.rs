@@ -37,11 +37,13 @@ pub use log::{Commit, Committed, Consumer, Fut, Log, Opened, Producer, Progress,
 pub use place::{LogId, Partition, Place, Seq, Version};
 pub use position::{Lane, LaneMismatch, Lsn, Point, Position};
 pub use records::{
-    Cause, ChangeRecord, CheckReport, CountRecord, CountState, IdentityRecord, IdentityState, Member,
-    MembershipChange, MembershipRecord, QuarantineRecord, WatermarkRecord,
+    Cause, ChangeRecord, CheckReport, CheckTotal, CountRecord, CountState, FillReport, IdentityRecord,
+    IdentityState, Member, MembershipChange, MembershipRecord, QuarantineRecord, WatermarkRecord,
 };
 pub use row::{Cell, Row, RowChange, RowOp, TableRole, TableSpec};
 pub use sink::{Delivery, OutRecord, Rejected, Sink, Written};
-pub use source::{BackfillId, CatalogSnapshot, Group, Page, PageGroup, Saved, Source, SourceEvent, Transaction};
+pub use source::{
+    BackfillId, CatalogSnapshot, Group, Page, PageGroup, Saved, Source, SourceEvent, Transaction,
+};
 pub use topic::{Retention, Topic};
 pub use value::{Traits, Value};

@@ -59,7 +59,10 @@ mod reads_as_list {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         d: D,
     ) -> Result<BTreeMap<(Topic, Partition), Place>, D::Error> {
-        Ok(Vec::<(Topic, Partition, Place)>::deserialize(d)?.into_iter().map(|(t, p, o)| ((t, p), o)).collect())
+        Ok(Vec::<(Topic, Partition, Place)>::deserialize(d)?
+            .into_iter()
+            .map(|(t, p, o)| ((t, p), o))
+            .collect())
     }
 }
 

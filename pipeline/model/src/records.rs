@@ -82,9 +82,9 @@ pub struct IdentityRecord {
     pub left_environment_keys: BTreeSet<String>,
     /// The last change applied; changes at or before it are ignored.
     pub place: Place,
-    /// A change of it is in quarantine and later ones wait there.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub parked: bool,
+    /// Places of its changes that wait in quarantine; while there are any it is parked and later changes follow.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parked: Vec<Place>,
 }
 
 /// One segment an identity is in.
@@ -245,7 +245,7 @@ pub struct QuarantineRecord {
     pub place: Option<Place>,
     /// The source's position, as text.
     pub position: String,
-    /// Where it stands: waiting, or done after a replay.
+    /// Whether it parks its identity.
     pub parks: bool,
 }
 
@@ -274,6 +274,19 @@ pub struct CheckReport {
     pub differences: Vec<String>,
 }
 
+/// `checks`: how an operator's fill went in one partition.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FillReport {
+    /// Which fill.
+    pub id: String,
+    /// The partition.
+    pub partition: Partition,
+    /// Identities judged.
+    pub identities: u64,
+    /// Identities whose set differed.
+    pub differed: u64,
+}
+
 /// One line of a check.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CheckTotal {
@@ -290,4 +303,3 @@ pub struct CheckTotal {
     /// Their fingerprint.
     pub fingerprint: Fingerprint,
 }
-
