@@ -1,1 +1,9 @@
-//! Filled in by its own change.
+//! What tests share: doubles in memory, doubles that fail on purpose, and the contract suites that every
+//! implementation runs.
+
+pub mod contract;
+pub mod faulty_log;
+pub mod memory_log;
+
+pub use faulty_log::FaultyLog;
+pub use memory_log::{MemoryLimits, MemoryLog};

@@ -1,0 +1,3 @@
+//! Contract suites: what every implementation of a trait of the model must do, written once.
+
+pub mod log;
