@@ -38,7 +38,8 @@ pub use place::{LogId, Partition, Place, Seq, Version};
 pub use position::{Lane, LaneMismatch, Lsn, Point, Position};
 pub use records::{
     Cause, ChangeRecord, CheckReport, CheckTotal, CountRecord, CountState, FillReport, IdentityRecord,
-    IdentityState, Member, MembershipChange, MembershipRecord, QuarantineRecord, WatermarkRecord,
+    IdentityState, Member, MembershipChange, MembershipRecord, QuarantineRecord, WaitingPatch,
+    WatermarkRecord,
 };
 pub use row::{Cell, Row, RowChange, RowOp, TableRole, TableSpec};
 pub use sink::{Delivery, OutRecord, Rejected, Sink, Written};

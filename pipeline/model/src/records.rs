@@ -47,8 +47,17 @@ pub enum IdentityState {
     /// Only parts of it were seen: kept, unjudged, until its page comes (PROTOCOL.md §4, Patch never creates).
     Pending {
         /// The changes, in order.
-        patches: Vec<ChangeRecord>,
+        patches: Vec<WaitingPatch>,
     },
+}
+
+/// A patch that waits for its identity.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct WaitingPatch {
+    /// Its place on `identity-changes`.
+    pub place: Place,
+    /// What came.
+    pub change: ChangeRecord,
 }
 
 /// `identities`: the merged image, or a tombstone.

@@ -1,0 +1,522 @@
+//! A change meets the stored identity: what it becomes, what it enters and leaves, and what is said of it.
+
+use std::collections::BTreeSet;
+
+use rollcall_model::{
+    Cause, Change, ChangeRecord, EnvironmentId, Fault, IdentityKey, IdentityRecord, IdentityState, Image,
+    Input, Member, MembershipChange, MembershipRecord, NativeId, Place, QuarantineRecord, SegmentId,
+    SourceName, Version, WaitingPatch,
+};
+
+use crate::catalog::Catalog;
+use crate::judge::{Judgement, identity_key, judge};
+use crate::output::{Passed, quarantine_key};
+use crate::session::Session;
+use crate::store::{Stored, StoredState};
+
+/// An absent identity keeps at most this many patches while a backfill is on its way to it; more go to quarantine.
+const PENDING_PATCHES_MAX: usize = 1_000;
+
+/// Why an identity is settled anew.
+pub(crate) struct Reason<'a> {
+    pub(crate) cause: Cause,
+    pub(crate) place: Option<Place>,
+    pub(crate) source_time_us: i64,
+    pub(crate) position: &'a str,
+    /// Whether it makes what waits in quarantine obsolete.
+    pub(crate) whole: bool,
+    /// The segments judged; the others keep their verdict.
+    pub(crate) asked: &'a dyn Fn(&SegmentId) -> bool,
+}
+
+/// All segments.
+pub(crate) fn every(_: &SegmentId) -> bool {
+    true
+}
+
+enum Next {
+    State(StoredState),
+    /// Nothing to do but to remember the place.
+    Same,
+    Quarantine(String),
+}
+
+impl Session<'_> {
+    /// A change at its place.
+    pub(crate) fn apply_change(&mut self, place: Place, change: &ChangeRecord) -> Result<(), Fault> {
+        self.see_time(change.source_time_us);
+        let key = change.key();
+        let stored = self.get(&key.sort_bytes())?;
+        if stored.as_ref().is_some_and(|stored| place <= stored.place) {
+            return Ok(());
+        }
+        self.drive(place, stored.unwrap_or_else(|| Stored::unknown(key)), change, place)
+    }
+
+    /// Applies a change whatever its place, and remembers `place`; `origin` is where it stands in the log.
+    fn drive(
+        &mut self,
+        place: Place,
+        mut stored: Stored,
+        change: &ChangeRecord,
+        origin: Place,
+    ) -> Result<(), Fault> {
+        let whole = matches!(change.change, Change::Upsert { .. } | Change::Delete);
+        let next = if !stored.parked.is_empty() && !whole {
+            Next::Quarantine("an earlier change of this identity waits in quarantine".to_owned())
+        } else {
+            self.next_state(origin, &stored, change)
+        };
+        match next {
+            Next::Quarantine(reason) => self.park(place, stored, change, origin, reason),
+            Next::Same => {
+                stored.place = place;
+                self.put(stored);
+                Ok(())
+            }
+            Next::State(state) => {
+                let reason = Reason {
+                    cause: Cause::Change,
+                    place: Some(place),
+                    source_time_us: change.source_time_us,
+                    position: &change.position,
+                    whole,
+                    asked: &every,
+                };
+                self.settle(stored, state, &reason).map(|_| ())
+            }
+        }
+    }
+
+    fn next_state(&self, place: Place, stored: &Stored, change: &ChangeRecord) -> Next {
+        match (&stored.state, &change.change) {
+            (_, Change::Invalid { reason, .. }) => Next::Quarantine(reason.clone()),
+            (_, Change::Upsert { image }) => Next::State(StoredState::Live(image.clone())),
+            (StoredState::Live(image), Change::Patch { patch }) => match image.patched(patch) {
+                Ok(image) => Next::State(StoredState::Live(image)),
+                Err(unknown) => Next::Quarantine(format!(
+                    "trait '{}' came without its text (unchanged TOAST) and the stored image does not hold it as \
+                     text; `ALTER TABLE environments_trait REPLICA IDENTITY FULL` prevents this, a backfill repairs it",
+                    unknown.key
+                )),
+            },
+            (StoredState::Deleted, Change::Patch { .. }) => Next::Same,
+            (StoredState::Pending(patches), Change::Patch { .. }) => {
+                if !self.roster.state.backfills.contains_key(&change.source) {
+                    return Next::Quarantine("it changes an identity that was never seen whole".to_owned());
+                }
+                if patches.len() >= PENDING_PATCHES_MAX {
+                    return Next::Quarantine(format!(
+                        "more than {PENDING_PATCHES_MAX} changes wait for a page of this identity"
+                    ));
+                }
+                let mut patches = patches.clone();
+                patches.push(WaitingPatch { place, change: change.clone() });
+                Next::State(StoredState::Pending(patches))
+            }
+            // Nothing was ever said of it downstream: nothing is to be taken back.
+            (StoredState::Pending(patches), Change::Delete) if patches.is_empty() => Next::Same,
+            (StoredState::Live(_) | StoredState::Pending(_), Change::Delete) => {
+                Next::State(StoredState::Deleted)
+            }
+            (StoredState::Deleted, Change::Delete) => Next::Same,
+        }
+    }
+
+    fn park(
+        &mut self,
+        place: Place,
+        mut stored: Stored,
+        change: &ChangeRecord,
+        origin: Place,
+        reason: String,
+    ) -> Result<(), Fault> {
+        let payload = serde_json::to_value(Input::Change(change.clone()))
+            .map_err(|e| Fault::bug("a change can't be written as JSON").from_source(e))?;
+        self.out.quarantined.push(QuarantineRecord {
+            key: Some(stored.key.clone()),
+            reason,
+            origin: "roster".to_owned(),
+            payload,
+            place: Some(origin),
+            position: change.position.clone(),
+            parks: true,
+        });
+        stored.place = place;
+        stored.parked.push(origin);
+        stored.version =
+            Version::next(stored.version, self.roster.state.version_floor, change.source_time_us);
+        self.write_identity(&stored);
+        self.put(stored);
+        Ok(())
+    }
+
+    /// A patch kept for an identity that never came.
+    pub(crate) fn park_waiting(
+        &mut self,
+        place: Place,
+        key: &IdentityKey,
+        patch: &WaitingPatch,
+    ) -> Result<(), Fault> {
+        let stored = self.get(&key.sort_bytes())?.unwrap_or_else(|| Stored::unknown(key.clone()));
+        let reason = "its identity never came, although a whole backfill has ended".to_owned();
+        self.park(place, stored, &patch.change, patch.place, reason)
+    }
+
+    pub(crate) fn replay_parked(
+        &mut self,
+        place: Place,
+        key: &IdentityKey,
+        records: &[QuarantineRecord],
+    ) -> Result<(), Fault> {
+        let Some(mut stored) = self.get(&key.sort_bytes())? else { return Ok(()) };
+        if place <= stored.place {
+            return Ok(());
+        }
+        let parked: BTreeSet<_> = std::mem::take(&mut stored.parked).into_iter().collect();
+        self.put(stored);
+        let mut waiting: Vec<_> =
+            records.iter().filter(|r| r.place.is_some_and(|place| parked.contains(&place))).collect();
+        waiting.sort_by_key(|record| record.place);
+        for record in waiting {
+            let origin = record.place.unwrap_or(place);
+            let input: Input = serde_json::from_value(record.payload.clone()).map_err(|e| {
+                Fault::bad_record(format!("quarantine of {key} can't be read")).from_source(e)
+            })?;
+            let Input::Change(change) = input else { continue };
+            self.out.settled.push(quarantine_key(record));
+            let stored = self.get(&key.sort_bytes())?.unwrap_or_else(|| Stored::unknown(key.clone()));
+            self.drive(place, stored, &change, origin)?;
+        }
+        // Written again for the parked list alone, should nothing else have changed.
+        if let Some(mut stored) = self.get(&key.sort_bytes())? {
+            stored.place = place;
+            stored.version = Version::next(stored.version, self.roster.state.version_floor, 0);
+            self.write_identity(&stored);
+            self.put(stored);
+        }
+        // What parked again during the replay keeps its record.
+        let again: BTreeSet<_> = self.out.quarantined.iter().map(quarantine_key).collect();
+        self.out.settled.retain(|settled| !again.contains(settled));
+        Ok(())
+    }
+
+    fn settle_quarantine(&mut self, key: &IdentityKey, place: Place) {
+        self.out.settled.push(format!("{key}/roster/{}-{}", place.epoch, place.offset));
+    }
+
+    /// Says again what is true of an identity in one segment.
+    pub(crate) fn repair(
+        &mut self,
+        segment_id: &SegmentId,
+        environment_id: &EnvironmentId,
+        id: &NativeId,
+    ) -> Result<(), Fault> {
+        let owner = self.roster.catalog.environment(environment_id).map(|e| e.owner.clone());
+        let Some(source) = owner else { return Ok(()) };
+        let key = IdentityKey { source: SourceName::clone(&source), id: id.clone() };
+        let Some(mut stored) = self.get(&key.sort_bytes())? else { return Ok(()) };
+        stored.version =
+            Version::next(stored.version, self.roster.state.version_floor, self.roster.state.clock_us);
+        self.write_identity(&stored);
+        let Some(image) = stored.image().cloned() else {
+            self.put(stored);
+            return Ok(());
+        };
+        self.write_membership(&stored, &image);
+        let member = stored.members.iter().any(|m| m.segment_id == *segment_id);
+        let (entered, left) =
+            if member { (vec![segment_id.clone()], vec![]) } else { (vec![], vec![segment_id.clone()]) };
+        let reason = Reason {
+            cause: Cause::Repair,
+            place: None,
+            source_time_us: self.roster.state.clock_us,
+            position: "",
+            whole: false,
+            asked: &every,
+        };
+        let environment_key = stored.environment_key.clone().unwrap_or_default();
+        self.write_change(
+            &stored,
+            &image,
+            &environment_key,
+            stored.version,
+            BTreeSet::new(),
+            entered,
+            left,
+            &reason,
+        );
+        self.put(stored);
+        Ok(())
+    }
+
+    /// The centre: an identity goes from `before` to `state`; judges it, keeps `since` of what stays, and writes
+    /// what differs. Answers whether its set differed.
+    pub(crate) fn settle(
+        &mut self,
+        before: Stored,
+        state: StoredState,
+        reason: &Reason<'_>,
+    ) -> Result<bool, Fault> {
+        let catalog = std::sync::Arc::clone(&self.roster.catalog);
+        let mut after = Stored { state, ..before.clone() };
+        if let Some(place) = reason.place {
+            after.place = place;
+        }
+        if reason.whole {
+            for parked in std::mem::take(&mut after.parked) {
+                self.settle_quarantine(&before.key, parked);
+            }
+        }
+        let moved = relocate(&catalog, &before, &mut after);
+        let asked = |id: &SegmentId| moved || (reason.asked)(id);
+        let judgement = match after.image() {
+            Some(image) => judge(&catalog, &self.roster.state, &before.key, image, &asked),
+            None => Judgement { environment: None, segments: Vec::new(), raised: Vec::new() },
+        };
+        self.raised.extend(judgement.raised.iter().cloned());
+        let judged = judgement.environment.is_some();
+        let was_judged = !before.members.is_empty();
+        after.version = Version::next(before.version, self.roster.state.version_floor, reason.source_time_us);
+        let since_us = reason.source_time_us;
+        let (entered, left) = merge_members(&mut after, judgement, moved, &asked, since_us);
+        self.emit(&before, after, moved, judged || was_judged, entered, left, reason)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn emit(
+        &mut self,
+        before: &Stored,
+        mut after: Stored,
+        moved: bool,
+        speaks: bool,
+        entered: Vec<SegmentId>,
+        left: Vec<SegmentId>,
+        reason: &Reason<'_>,
+    ) -> Result<bool, Fault> {
+        let differed = !entered.is_empty() || !left.is_empty();
+        let same_identity = before.state == after.state
+            && before.environment_key == after.environment_key
+            && before.identity_key == after.identity_key
+            && before.left_environment_keys == after.left_environment_keys
+            && before.parked == after.parked;
+        if same_identity && !differed {
+            after.version = before.version;
+            if *before != after {
+                self.put(after);
+            }
+            return Ok(false);
+        }
+        self.count(before, &after, &entered, &left)?;
+        let image = after.image().or(before.image()).cloned();
+        let says_change =
+            before.state != after.state && (before.image().is_some() || after.image().is_some());
+        if let Some(image) = image
+            && speaks
+            && (differed || says_change)
+        {
+            let keys = touched(before.image(), after.image());
+            let old_key = before.environment_key.clone().unwrap_or_default();
+            if let (true, Some(old_image)) = (moved && !left.is_empty(), before.image()) {
+                let version = after.version;
+                self.write_change(
+                    before,
+                    old_image,
+                    &old_key,
+                    version,
+                    BTreeSet::new(),
+                    vec![],
+                    left,
+                    reason,
+                );
+                after.version = Version(version.0 + 1);
+                let key = after.environment_key.clone().unwrap_or_default();
+                self.write_change(&after, &image, &key, after.version, keys, entered, vec![], reason);
+            } else {
+                let key = after.environment_key.clone().unwrap_or(old_key);
+                self.write_change(&after, &image, &key, after.version, keys, entered, left, reason);
+            }
+        }
+        if let Some(image) = before.image().or(after.image()).cloned() {
+            let image = after.image().cloned().unwrap_or(image);
+            let renamed = before.image().is_some_and(|old| old.identifier != image.identifier);
+            if differed || ((moved || renamed) && !after.members.is_empty()) {
+                self.write_membership(&after, &image);
+            }
+        }
+        if !same_identity {
+            self.write_identity(&after);
+        }
+        self.put(after);
+        Ok(differed)
+    }
+
+    fn count(
+        &mut self,
+        before: &Stored,
+        after: &Stored,
+        entered: &[SegmentId],
+        left: &[SegmentId],
+    ) -> Result<(), Fault> {
+        let id = before.key.id.to_string();
+        if let Some(image) = before.image() {
+            for segment in left {
+                self.roster.counts.leave(&(segment.clone(), image.environment_id.clone()), &id)?;
+            }
+        }
+        if let Some(image) = after.image() {
+            for segment in entered {
+                self.roster.counts.enter(&(segment.clone(), image.environment_id.clone()), &id);
+            }
+        }
+        Ok(())
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn write_change(
+        &mut self,
+        stored: &Stored,
+        image: &Image,
+        environment_key: &str,
+        version: Version,
+        changed: BTreeSet<String>,
+        entered: Vec<SegmentId>,
+        left: Vec<SegmentId>,
+        reason: &Reason<'_>,
+    ) {
+        self.events += 1;
+        let (log_id, partition, seq) = (&self.roster.log_id, self.roster.partition, self.out.seq);
+        let change = MembershipChange {
+            event_id: format!("{log_id}-{partition}-{}-{}", seq.0, self.events),
+            log_id: log_id.clone(),
+            environment_id: image.environment_id.clone(),
+            environment_key: environment_key.to_owned(),
+            source: stored.key.source.clone(),
+            id: stored.key.id.clone(),
+            identifier: image.identifier.clone(),
+            identity_key: stored.identity_key.clone().unwrap_or_default(),
+            version,
+            seq,
+            changed,
+            entered,
+            left,
+            cause: reason.cause,
+            at_us: reason.source_time_us,
+            position: reason.position.to_owned(),
+        };
+        self.out.changes.push(Passed::Record(change));
+    }
+
+    pub(crate) fn write_membership(&mut self, stored: &Stored, image: &Image) {
+        self.out.memberships.push(MembershipRecord {
+            log_id: self.roster.log_id.clone(),
+            seq: self.out.seq,
+            version: stored.version,
+            source: stored.key.source.clone(),
+            id: stored.key.id.clone(),
+            environment_id: image.environment_id.clone(),
+            environment_key: stored.environment_key.clone().unwrap_or_default(),
+            identifier: image.identifier.clone(),
+            segments: stored.members.clone(),
+        });
+    }
+
+    pub(crate) fn write_identity(&mut self, stored: &Stored) {
+        self.out.identities.push(IdentityRecord {
+            log_id: self.roster.log_id.clone(),
+            partition: self.roster.partition,
+            seq: self.out.seq,
+            version: stored.version,
+            deleted: stored.image().is_none(),
+            source: stored.key.source.clone(),
+            id: stored.key.id.clone(),
+            environment_key: stored.environment_key.clone(),
+            identity_key: stored.identity_key.clone(),
+            state: match &stored.state {
+                StoredState::Live(image) => IdentityState::Live(image.clone()),
+                StoredState::Deleted => IdentityState::Deleted,
+                StoredState::Pending(patches) => IdentityState::Pending { patches: patches.clone() },
+            },
+            left_environment_keys: stored.left_environment_keys.clone(),
+            place: stored.place,
+            parked: stored.parked.clone(),
+        });
+    }
+
+    pub(crate) fn put(&mut self, stored: Stored) {
+        self.written.insert(stored.key.sort_bytes(), Some(stored));
+    }
+}
+
+/// Brings environment key and identity key up to the catalog. Answers whether the identity left an environment, or
+/// its environment took another key: both are a leave there and an enter here.
+fn relocate(catalog: &Catalog, before: &Stored, after: &mut Stored) -> bool {
+    let (environment_key, identity_key) = match after.image() {
+        None => return false,
+        Some(image) => match catalog.environment(&image.environment_id) {
+            None => (None, None),
+            Some(e) => (Some(e.key.clone()), Some(identity_key(e, &before.key, image))),
+        },
+    };
+    after.identity_key = identity_key.or(after.identity_key.take());
+    let mut moved = match (before.image(), after.image()) {
+        (Some(a), Some(b)) => a.environment_id != b.environment_id,
+        (Some(_), None) | (None, Some(_)) | (None, None) => false,
+    };
+    if let Some(new) = environment_key
+        && after.environment_key.as_ref() != Some(&new)
+    {
+        moved |= before.image().is_some() && after.environment_key.is_some();
+        after.left_environment_keys.extend(after.environment_key.take());
+        after.left_environment_keys.remove(&new);
+        after.environment_key = Some(new);
+    }
+    moved
+}
+
+/// Replaces the judged part of the set; answers who was entered and left, in order of id.
+fn merge_members(
+    after: &mut Stored,
+    judgement: Judgement<'_>,
+    moved: bool,
+    asked: &dyn Fn(&SegmentId) -> bool,
+    since_us: i64,
+) -> (Vec<SegmentId>, Vec<SegmentId>) {
+    let judged = judgement.environment.is_some();
+    let mut wanted: BTreeSet<SegmentId> = judgement.segments.into_iter().collect();
+    let old = std::mem::take(&mut after.members);
+    let mut left = Vec::new();
+    let mut kept = Vec::new();
+    for member in old {
+        let stays = if moved || !judged {
+            false
+        } else {
+            !asked(&member.segment_id) || wanted.contains(&member.segment_id)
+        };
+        if stays {
+            wanted.remove(&member.segment_id);
+            kept.push(member);
+        } else {
+            left.push(member.segment_id);
+        }
+    }
+    let entered: Vec<_> = wanted.into_iter().collect();
+    kept.extend(entered.iter().map(|segment_id| Member {
+        segment_id: segment_id.clone(),
+        since_us,
+        sources: vec!["rule".to_owned()],
+    }));
+    kept.sort_by(|a, b| a.segment_id.cmp(&b.segment_id));
+    after.members = kept;
+    (entered, left)
+}
+
+/// Trait keys that an event names.
+fn touched(before: Option<&Image>, after: Option<&Image>) -> BTreeSet<String> {
+    let all = |image: &Image| image.traits.keys().chain(image.system_traits.keys()).cloned().collect();
+    match (before, after) {
+        (Some(a), Some(b)) => a.changed_keys(b),
+        (Some(image), None) | (None, Some(image)) => all(image),
+        (None, None) => BTreeSet::new(),
+    }
+}

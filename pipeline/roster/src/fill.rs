@@ -1,0 +1,119 @@
+//! Fills: the stored identities judged again, a chunk per turn, while live changes go on in between.
+//!
+//! ```text
+//!  key order   a ─ b ─ c ─ d ─ … ─ z        one cursor for all jobs
+//!                  ▲ job 2 joins here, wraps past z, ends where it joined
+//! ```
+
+use rollcall_model::{Cause, Fault, FillReport, SegmentId};
+
+use crate::change::Reason;
+use crate::session::{SCAN_ROWS, Session};
+use crate::state::{FillJob, FillScope};
+
+impl Session<'_> {
+    /// Puts a job aboard and marks what it covers as filling.
+    pub(crate) fn start_fill(&mut self, scope: FillScope, cause: Cause, report: Option<String>) {
+        if scope.is_empty() {
+            return;
+        }
+        self.touch_scope(&scope);
+        let joined = self.roster.state.fills.cursor.clone();
+        let wrapped = joined.is_none();
+        let job = FillJob { scope, cause, joined, wrapped, report, identities: 0, differed: 0 };
+        self.roster.state.fills.jobs.push(job);
+    }
+
+    fn touch_scope(&mut self, scope: &FillScope) {
+        let counted: Vec<_> = self.roster.counts.iter().map(|(pair, _)| pair.clone()).collect();
+        let counted = counted.into_iter().filter(|(segment, environment)| scope.covers(segment, environment));
+        for pair in self.roster.catalog.pairs(scope).into_iter().chain(counted) {
+            self.roster.counts.touch(pair);
+        }
+    }
+
+    /// Judges the next chunk again. Answers how many identities it visited; call it in turn with the inputs.
+    ///
+    /// # Errors
+    /// A [`Fault`] of the store, or a bug.
+    pub fn fill_some(&mut self) -> Result<usize, Fault> {
+        if self.roster.state.fills.jobs.is_empty() {
+            return Ok(0);
+        }
+        let cursor = self.roster.state.fills.cursor.clone();
+        let rows = self.scan(cursor.as_deref(), SCAN_ROWS)?;
+        let visited = rows.len();
+        let last = rows.last().map(|(key, _)| key.clone());
+        for (key, stored) in rows {
+            let Some(environment) = stored.image().map(|image| image.environment_id.clone()) else {
+                continue;
+            };
+            let jobs = &self.roster.state.fills.jobs;
+            let aboard: Vec<usize> = (0..jobs.len()).filter(|at| reaches(&jobs[*at], &key)).collect();
+            let scopes: Vec<FillScope> = aboard.iter().map(|at| jobs[*at].scope.clone()).collect();
+            let Some(cause) = aboard.first().map(|at| jobs[*at].cause) else { continue };
+            let asked = |segment: &SegmentId| scopes.iter().any(|scope| scope.covers(segment, &environment));
+            let reason = Reason {
+                cause,
+                place: None,
+                source_time_us: self.roster.state.clock_us,
+                position: "",
+                whole: false,
+                asked: &asked,
+            };
+            let state = stored.state.clone();
+            let differed = self.settle(stored, state, &reason)?;
+            for at in aboard {
+                if let Some(job) = self.roster.state.fills.jobs.get_mut(at) {
+                    job.identities += 1;
+                    job.differed += u64::from(differed);
+                }
+            }
+        }
+        self.advance(last.filter(|_| visited >= SCAN_ROWS));
+        self.suspend_raised();
+        Ok(visited)
+    }
+
+    /// Moves the common cursor and lets finished jobs off.
+    fn advance(&mut self, cursor: Option<Vec<u8>>) {
+        let fills = &mut self.roster.state.fills;
+        let at_end = cursor.is_none();
+        fills.cursor = cursor;
+        let mut finished = Vec::new();
+        let cursor = fills.cursor.clone();
+        fills.jobs.retain_mut(|job| {
+            let done = match (&job.joined, &cursor) {
+                (None, _) => at_end,
+                (Some(joined), Some(cursor)) => job.wrapped && cursor >= joined,
+                (Some(_), None) => job.wrapped,
+            };
+            if at_end {
+                job.wrapped = true;
+            }
+            if done {
+                finished.push(job.clone());
+            }
+            !done
+        });
+        if fills.jobs.is_empty() {
+            fills.cursor = None;
+        }
+        for job in finished {
+            self.touch_scope(&job.scope);
+            if let Some(id) = job.report {
+                let partition = self.roster.partition;
+                let report = FillReport { id, partition, identities: job.identities, differed: job.differed };
+                self.out.fill_reports.push(report);
+            }
+        }
+    }
+}
+
+/// Whether a job still wants this key: not when it has wrapped past the place where it joined.
+fn reaches(job: &FillJob, key: &[u8]) -> bool {
+    match &job.joined {
+        None => true,
+        Some(joined) => !job.wrapped || key <= joined.as_slice(),
+    }
+}

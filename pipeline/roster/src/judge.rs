@@ -1,0 +1,73 @@
+//! Image → the segments it is in, by the newest catalog.
+
+use rollcall_model::{EnvironmentDoc, IdentityKey, Image, SegmentId};
+use rollcall_rules::Context;
+
+use crate::catalog::Catalog;
+use crate::state::RosterState;
+
+/// A segment raised on an identity.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct RaisedOn {
+    pub(crate) segment_id: SegmentId,
+    pub(crate) number: u64,
+    pub(crate) reason: String,
+}
+
+/// What the catalog says of an image.
+#[derive(Debug)]
+pub(crate) struct Judgement<'c> {
+    /// Its environment, where its identities are judged.
+    pub(crate) environment: Option<&'c EnvironmentDoc>,
+    /// The segments it is in, of those asked for, in order of id.
+    pub(crate) segments: Vec<SegmentId>,
+    pub(crate) raised: Vec<RaisedOn>,
+}
+
+/// `identity.key` as rules see it.
+pub(crate) fn identity_key(environment: &EnvironmentDoc, key: &IdentityKey, image: &Image) -> String {
+    if environment.composite_identity_key {
+        format!("{}_{}", environment.key, image.identifier)
+    } else {
+        key.id.to_string()
+    }
+}
+
+/// Judges an image by the segments that `asked` for.
+pub(crate) fn judge<'c>(
+    catalog: &'c Catalog,
+    state: &RosterState,
+    key: &IdentityKey,
+    image: &Image,
+    asked: &dyn Fn(&SegmentId) -> bool,
+) -> Judgement<'c> {
+    let mut judgement = Judgement { environment: None, segments: Vec::new(), raised: Vec::new() };
+    let Some(environment) = catalog.judged(&image.environment_id, &key.source) else { return judgement };
+    judgement.environment = Some(environment);
+    let identity_key = identity_key(environment, key, image);
+    let context = Context {
+        environment_key: &environment.key,
+        environment_name: &environment.name,
+        identifier: &image.identifier,
+        identity_key: &identity_key,
+        traits: &image.traits,
+        system_traits: &image.system_traits,
+    };
+    for segment in catalog.segments_of(&environment.project_id) {
+        let id = &segment.doc.id;
+        let suspended = state.suspended.get(id).is_some_and(|(number, _)| *number >= segment.number);
+        if suspended || segment.compiled.unsupported().is_some() || !asked(id) {
+            continue;
+        }
+        match segment.compiled.judge(&context) {
+            Ok(true) => judgement.segments.push(id.clone()),
+            Ok(false) => {}
+            Err(raised) => judgement.raised.push(RaisedOn {
+                segment_id: id.clone(),
+                number: segment.number,
+                reason: format!("{} (first met on identity {key})", raised.reason),
+            }),
+        }
+    }
+    judgement
+}

@@ -1,0 +1,217 @@
+//! Sweeps: what a page, a TRUNCATE or the end of a backfill proves gone leaves, a bounded chunk per commit.
+//!
+//! A sweep blocks its input: the next one comes only when it is through. It keeps no state of its own: after a crash
+//! the same input starts it again, and what is already gone stays gone.
+
+use std::collections::BTreeSet;
+
+use rollcall_model::control::Truncated;
+use rollcall_model::{BackfillId, Cause, Fault, IdentityKey, NativeId, Patch, Place, SourceName, Version};
+
+use crate::change::{Reason, every};
+use crate::session::{SCAN_ROWS, Session, Turn};
+use crate::state::FillScope;
+use crate::store::{Stored, StoredState};
+
+/// Tombstones are looked for this often, in source time.
+const TOMBSTONE_SWEEP_EVERY_US: i64 = 24 * 3_600 * 1_000_000;
+
+/// A scan of a key range that removes or changes what it meets.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Sweep {
+    after: Option<Vec<u8>>,
+    until: Option<Vec<u8>>,
+    /// The first key itself is part of the range, `after` is exclusive.
+    first: Option<Vec<u8>>,
+    kind: SweepKind,
+    source_time_us: i64,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum SweepKind {
+    Absent(BTreeSet<NativeId>),
+    Identities,
+    Traits,
+    Waiting,
+    Tombstones { before: Version },
+}
+
+impl Sweep {
+    /// Identities of a page's range that the page doesn't hold.
+    pub(crate) fn page(
+        source: &SourceName,
+        from: Option<&NativeId>,
+        to: Option<&NativeId>,
+        present: &BTreeSet<NativeId>,
+        source_time_us: i64,
+    ) -> Self {
+        let key = |id: &NativeId| IdentityKey { source: source.clone(), id: id.clone() }.sort_bytes();
+        let (start, end) = source_range(source);
+        Self {
+            after: Some(from.map_or(start, &key)),
+            first: from.map(&key),
+            until: Some(to.map_or(end, &key)),
+            kind: SweepKind::Absent(present.clone()),
+            source_time_us,
+        }
+    }
+
+    pub(crate) fn truncate(source: &SourceName, what: Truncated, source_time_us: i64) -> Self {
+        let kind = match what {
+            Truncated::Identities => SweepKind::Identities,
+            Truncated::Traits => SweepKind::Traits,
+        };
+        Self::whole(source, kind, source_time_us)
+    }
+
+    fn whole(source: &SourceName, kind: SweepKind, source_time_us: i64) -> Self {
+        let (start, end) = source_range(source);
+        Self { after: Some(start), first: None, until: Some(end), kind, source_time_us }
+    }
+}
+
+/// Every key of a source lies strictly between these.
+fn source_range(source: &SourceName) -> (Vec<u8>, Vec<u8>) {
+    let mut start = source.as_str().as_bytes().to_vec();
+    let mut end = start.clone();
+    start.push(0);
+    end.push(1);
+    (start, end)
+}
+
+impl Session<'_> {
+    /// Goes on with the sweep of this input, or starts it.
+    pub(crate) fn sweep(&mut self, place: Place, start: impl FnOnce() -> Sweep) -> Result<Turn, Fault> {
+        let mut sweep = self.roster.sweep.take().unwrap_or_else(start);
+        let mut rows = Vec::new();
+        if let Some(first) = sweep.first.take()
+            && let Some(stored) = self.get(&first)?
+        {
+            rows.push((first, stored));
+        }
+        let scanned = self.scan(sweep.after.as_deref(), SCAN_ROWS)?;
+        let full = scanned.len() >= SCAN_ROWS;
+        let last = scanned.last().map(|(key, _)| key.clone());
+        rows.extend(scanned);
+        let mut through = !full;
+        for (key, stored) in rows {
+            if sweep.until.as_ref().is_some_and(|until| key >= *until) {
+                through = true;
+                break;
+            }
+            self.sweep_one(place, stored, &sweep)?;
+        }
+        if through {
+            return Ok(Turn::Done);
+        }
+        sweep.after = last;
+        self.roster.sweep = Some(sweep);
+        Ok(Turn::Unfinished)
+    }
+
+    fn sweep_one(&mut self, place: Place, stored: Stored, sweep: &Sweep) -> Result<(), Fault> {
+        let reason = Reason {
+            cause: Cause::Change,
+            place: Some(place),
+            source_time_us: sweep.source_time_us,
+            position: "",
+            whole: matches!(sweep.kind, SweepKind::Absent(_) | SweepKind::Identities),
+            asked: &every,
+        };
+        let exists = !matches!(stored.state, StoredState::Deleted);
+        // What was applied at this place or later is newer than what the sweep knows.
+        let older = stored.place < place;
+        let next = match &sweep.kind {
+            SweepKind::Absent(present) if exists && older && !present.contains(&stored.key.id) => {
+                Some(StoredState::Deleted)
+            }
+            SweepKind::Identities if exists && older => Some(StoredState::Deleted),
+            SweepKind::Traits if older => stored.image().map(|image| {
+                let unset = image.traits.keys().cloned().collect();
+                let bare = image.patched(&Patch { unset, ..Patch::default() });
+                StoredState::Live(bare.unwrap_or_else(|_| image.clone()))
+            }),
+            SweepKind::Waiting => return self.quarantine_waiting(place, stored),
+            SweepKind::Tombstones { before } => {
+                self.drop_tombstone(stored, *before);
+                None
+            }
+            SweepKind::Absent(_) | SweepKind::Identities | SweepKind::Traits => None,
+        };
+        match next {
+            Some(state) => self.settle(stored, state, &reason).map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
+    /// Patches whose identity never came, although the backfill is through.
+    fn quarantine_waiting(&mut self, place: Place, stored: Stored) -> Result<(), Fault> {
+        let StoredState::Pending(patches) = &stored.state else { return Ok(()) };
+        if patches.is_empty() {
+            return Ok(());
+        }
+        let patches = patches.clone();
+        self.put(Stored { state: StoredState::Pending(Vec::new()), ..stored.clone() });
+        for patch in patches {
+            self.park_waiting(place, &stored.key, &patch)?;
+        }
+        Ok(())
+    }
+
+    fn drop_tombstone(&mut self, stored: Stored, before: Version) {
+        if stored.state == StoredState::Deleted && stored.version < before && stored.parked.is_empty() {
+            let floor = &mut self.roster.state.version_floor;
+            *floor = (*floor).max(stored.version);
+            self.written.insert(stored.key.sort_bytes(), None);
+            self.out.dropped.push(stored.key);
+        }
+    }
+
+    pub(crate) fn end_backfill(
+        &mut self,
+        place: Place,
+        source: &SourceName,
+        backfill: &BackfillId,
+    ) -> Result<Turn, Fault> {
+        if self.roster.sweep.is_none() && self.roster.state.backfills.get(source) != Some(backfill) {
+            return Ok(Turn::Done);
+        }
+        self.roster.state.backfills.remove(source);
+        let clock_us = self.roster.state.clock_us;
+        let turn = self.sweep(place, || Sweep::whole(source, SweepKind::Waiting, clock_us))?;
+        if turn == Turn::Done && self.roster.state.loaded.insert(source.clone()) {
+            let catalog = std::sync::Arc::clone(&self.roster.catalog);
+            let everything = FillScope { everything: true, ..FillScope::default() };
+            for pair in catalog.pairs(&everything) {
+                self.roster.counts.touch(pair);
+            }
+        }
+        if turn == Turn::Unfinished {
+            self.roster.state.backfills.insert(source.clone(), backfill.clone());
+        }
+        Ok(turn)
+    }
+
+    /// Once a day of source time, tombstones older than the retention go for good.
+    pub(crate) fn sweep_tombstones(&mut self, place: Place) -> Result<Turn, Fault> {
+        let state = &self.roster.state;
+        let clock_us = state.clock_us;
+        let due = clock_us - state.tombstones_swept_us >= TOMBSTONE_SWEEP_EVERY_US;
+        if self.roster.sweep.is_none() && !due {
+            return Ok(Turn::Done);
+        }
+        let before = Version(clock_us - self.roster.tombstone_retention_us);
+        let all = || Sweep {
+            after: None,
+            until: None,
+            first: None,
+            kind: SweepKind::Tombstones { before },
+            source_time_us: clock_us,
+        };
+        let turn = self.sweep(place, all)?;
+        if turn == Turn::Done {
+            self.roster.state.tombstones_swept_us = clock_us;
+        }
+        Ok(turn)
+    }
+}
