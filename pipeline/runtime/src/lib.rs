@@ -1,1 +1,2 @@
 //! Filled in by its own change.
+pub mod topology;

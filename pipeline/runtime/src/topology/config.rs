@@ -1,0 +1,512 @@
+//! The sections of a topology.yaml: each key once, with what it means, what it takes and what holds without it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use rollcall_model::{GateMode, OrganisationId, SourceName};
+use serde_json::{Value, json};
+
+use super::Topology;
+use super::reader::{Reader, Section, join};
+use super::schema::{Key, Kind, Need, Shape, choice, object, prose, section};
+use super::secret::{ClickHouseUrl, Secret};
+use super::tree::{At, Node, NodeValue};
+
+/// One roster per partition: twice the cores of a small machine, few enough for a laptop's file handles.
+pub const DEFAULT_PARTITIONS: u16 = 8;
+/// A week: a sink that was down over a holiday goes on where it stopped.
+pub const DEFAULT_RETENTION_MS: u64 = 7 * 24 * 3_600_000;
+/// About 30 million changes of 300 bytes.
+pub const DEFAULT_RETENTION_BYTES_MAX: u64 = 10 << 30;
+/// A disk of a small virtual machine, with room for the sinks' data beside it.
+pub const DEFAULT_BYTES_MAX: u64 = 50 << 30;
+/// Longer than any export of DynamoDB can look back (35 days).
+pub const DEFAULT_TOMBSTONE_RETENTION_DAYS: u32 = 36;
+/// A page is read in one statement and held in memory: about 10 MB with ten traits each.
+pub const DEFAULT_PAGE_ROWS: u32 = 10_000;
+/// Enough to keep one Postgres connection busy while a page waits for its mark in the stream.
+pub const DEFAULT_PAGES_IN_FLIGHT: u32 = 4;
+/// Ten seconds of idleness pin at most one WAL segment or so, and cost six small records a minute.
+pub const DEFAULT_HEARTBEAT_MS: u64 = 10_000;
+/// Below this a transaction is one commit of the log; above, it is spilled and committed in pieces.
+pub const DEFAULT_LARGE_TRANSACTION_ROWS: u32 = 100_000;
+/// ClickHouse wants few, large inserts; a second is what people don't notice.
+pub const DEFAULT_CLICKHOUSE_FLUSH_AGE_MS: u64 = 1_000;
+/// The size from which ClickHouse's inserts get no faster.
+pub const DEFAULT_CLICKHOUSE_FLUSH_ROWS: u32 = 100_000;
+/// Counts should follow at once; 20 ms still folds a busy moment into one transaction.
+pub const DEFAULT_COUNTS_FLUSH_AGE_MS: u64 = 20;
+/// One transaction's worth of rows that holds its locks for some tens of milliseconds.
+pub const DEFAULT_COUNTS_FLUSH_ROWS: u32 = 10_000;
+/// A batch in memory, whatever its rows weigh.
+pub const DEFAULT_FLUSH_BYTES: u64 = 64 << 20;
+/// Another writer's mistake shows for a minute at most, at the price of one small query a minute.
+pub const DEFAULT_RECONCILE_MS: u64 = 60_000;
+/// Reachable from this machine alone: what it shows is personal data.
+pub const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
+
+const HOUR_MS: u64 = 3_600_000;
+const YEAR_MS: u64 = 366 * 24 * HOUR_MS;
+const POSTGRES: Kind = Kind::Url { schemes: &["postgres", "postgresql"], embedded: false };
+const CLICKHOUSE: Kind = Kind::Url { schemes: &["http", "https"], embedded: true };
+const PRESET: Kind = Kind::Choice(&["native", "flagsmith"]);
+const NAME_PATTERN: &str = "^[a-z][a-z0-9_-]{0,31}$";
+const SOURCE_TYPES: &[&str] = &["postgres"];
+const SINK_TYPES: &[&str] = &["clickhouse", "counts"];
+const LOG_TYPES: &[&str] = &["embedded"];
+const GATE_MODES: &[&str] = &["on", "off", "exclude"];
+const GATE_DEFAULTS: &[&str] = &["on", "off"];
+
+section! {
+    /// The log on local disk.
+    EmbeddedLogConfig {
+        /// Folder of the log and the rosters' stores; a relative one starts at the folder of this file.
+        path: PathBuf = Kind::Text, Need::Required;
+        /// Number of partitions: the most that can work at the same time. Fixed when the log is made.
+        partitions: u16 = Kind::Int { min: 1, max: 1024 }, Need::Number(DEFAULT_PARTITIONS as u64);
+        /// How long topics with retention by time keep what every task has read, in milliseconds.
+        retention_ms: u64 = Kind::Int { min: 60_000, max: 10 * YEAR_MS }, Need::Number(DEFAULT_RETENTION_MS);
+        /// How many bytes of such topics are kept at most of what every task has read.
+        retention_bytes_max: u64 = Kind::Int { min: 1 << 20, max: 1 << 50 }, Need::Number(DEFAULT_RETENTION_BYTES_MAX);
+        /// How large the log may grow in all, in bytes; at that size the sources wait.
+        bytes_max: u64 = Kind::Int { min: 16 << 20, max: 1 << 50 }, Need::Number(DEFAULT_BYTES_MAX);
+        /// How long a deleted identity is remembered, in days; a store or position older than that is rebuilt.
+        tombstone_retention_days: u32 = Kind::Int { min: 1, max: 3_650 }, Need::Number(DEFAULT_TOMBSTONE_RETENTION_DAYS as u64);
+    }
+}
+
+section! {
+    /// A Postgres database, read by logical replication.
+    PostgresSourceConfig {
+        /// Whose tables they are.
+        platform: Platform = Kind::Choice(&["flagsmith"]), Need::Required;
+        /// postgres://user:${PASSWORD}@host:5432/database, or all of it from a variable; sslmode as libpq means it.
+        url: Secret = POSTGRES, Need::Required;
+        /// The replication slot; `rollcall setup` makes it, `rollcall teardown` drops it.
+        slot: String = Kind::PostgresName, Need::Word("rollcall");
+        /// The publication of the tables read.
+        publication: String = Kind::PostgresName, Need::Word("rollcall");
+        /// The schema the platform's tables are in.
+        schema: String = Kind::PostgresName, Need::Word("public");
+        /// Identities that a backfill reads in one statement.
+        page_rows: u32 = Kind::Int { min: 1, max: 1_000_000 }, Need::Number(DEFAULT_PAGE_ROWS as u64);
+        /// Pages that a backfill reads ahead of the stream.
+        pages_in_flight: u32 = Kind::Int { min: 1, max: 64 }, Need::Number(DEFAULT_PAGES_IN_FLIGHT as u64);
+        /// How often an idle database is written a message, so that its slot moves, in milliseconds.
+        heartbeat_ms: u64 = Kind::Int { min: 100, max: HOUR_MS }, Need::Number(DEFAULT_HEARTBEAT_MS);
+        /// Rows from which a transaction is spilled to disk and committed to the log in pieces.
+        large_transaction_rows: u32 = Kind::Int { min: 100, max: 10_000_000 }, Need::Number(DEFAULT_LARGE_TRANSACTION_ROWS as u64);
+    }
+}
+
+section! {
+    /// ClickHouse: IDENTITIES and segment_members, exact, in database `rollcall`.
+    ClickHouseSinkConfig {
+        /// `embedded` (the engine inside, its data beside the log), or http(s)://user:${PASSWORD}@host:8123.
+        url: ClickHouseUrl = CLICKHOUSE, Need::Required;
+        /// The platform's database, where preset `flagsmith` puts the view IDENTITIES.
+        database: String = Kind::Text, Need::Word("default");
+        /// `native`: our tables alone; `flagsmith`: also the view that the platform reads.
+        preset: Preset = PRESET, Need::Word("native");
+        /// The longest a record waits for its batch, in milliseconds.
+        flush_age_ms: u64 = Kind::Int { min: 1, max: HOUR_MS }, Need::Number(DEFAULT_CLICKHOUSE_FLUSH_AGE_MS);
+        /// Records that make a batch full.
+        flush_rows: u32 = Kind::Int { min: 1, max: 1_000_000 }, Need::Number(DEFAULT_CLICKHOUSE_FLUSH_ROWS as u64);
+        /// Bytes that make a batch full.
+        flush_bytes: u64 = Kind::Int { min: 1 << 10, max: 1 << 30 }, Need::Number(DEFAULT_FLUSH_BYTES);
+    }
+}
+
+section! {
+    /// Counts per segment and environment, in Postgres.
+    CountsSinkConfig {
+        /// postgres://user:${PASSWORD}@host:5432/database, or all of it from a variable; sslmode as libpq means it.
+        url: Secret = POSTGRES, Need::Required;
+        /// `native`: table segment_membership; `flagsmith`: the platform's own count table.
+        preset: Preset = PRESET, Need::Word("native");
+        /// The schema the count tables are in.
+        schema: String = Kind::PostgresName, Need::Word("public");
+        /// The longest a count waits for its transaction, in milliseconds.
+        flush_age_ms: u64 = Kind::Int { min: 1, max: HOUR_MS }, Need::Number(DEFAULT_COUNTS_FLUSH_AGE_MS);
+        /// Records that make a transaction full.
+        flush_rows: u32 = Kind::Int { min: 1, max: 1_000_000 }, Need::Number(DEFAULT_COUNTS_FLUSH_ROWS as u64);
+        /// Bytes that make a transaction full.
+        flush_bytes: u64 = Kind::Int { min: 1 << 10, max: 1 << 30 }, Need::Number(DEFAULT_FLUSH_BYTES);
+        /// How often the rows are compared with the ledger and repaired, in milliseconds.
+        reconcile_ms: u64 = Kind::Int { min: 1_000, max: 24 * HOUR_MS }, Need::Number(DEFAULT_RECONCILE_MS);
+    }
+}
+
+section! {
+    /// The HTTP interface: health, metrics, and what the commands speak to.
+    HttpConfig {
+        /// Where it listens. Anywhere but on the loopback it needs a token.
+        listen: SocketAddr = Kind::Address, Need::Word(DEFAULT_LISTEN);
+        /// The bearer token that every request must bring.
+        token: Option<Secret> = Kind::Secret, Need::Optional;
+    }
+}
+
+/// The root and the gates hold sections and maps, so their keys stand apart from those of the flat sections.
+const ROOT: Shape = Shape {
+    doc: &["What Rollcall runs. A value may be taken from the environment: ${NAME}."],
+    keys: &[
+        key("rollcall", &["Version of this file's form: 1."], Kind::Int { min: 1, max: 1 }, Need::Required),
+        key("log", &["Where everything meets."], Kind::Text, Need::Required),
+        key("sources", &["The sources by name."], Kind::Text, Need::Required),
+        key("gates", &["What happens to the identities of each organisation."], Kind::Text, Need::Optional),
+        key("sinks", &["The sinks by name."], Kind::Text, Need::Optional),
+        key("http", &["Where it is operated and shown."], Kind::Text, Need::Optional),
+    ],
+};
+const GATES: Shape = Shape {
+    doc: &[
+        "What happens to the identities of each organisation: on, off (kept, not judged), exclude (dropped).",
+    ],
+    keys: &[
+        key("default", &["For organisations not named."], Kind::Choice(GATE_DEFAULTS), Need::Word("on")),
+        key("organisations", &["By the organisation's id."], Kind::Text, Need::Optional),
+    ],
+};
+
+const fn key(name: &'static str, doc: &'static [&'static str], kind: Kind, need: Need) -> Key {
+    Key { name, doc, kind, need }
+}
+
+/// Whose rows a source reads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Platform {
+    /// Flagsmith.
+    Flagsmith,
+}
+
+impl Platform {
+    /// Its name in the file.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Flagsmith => "flagsmith",
+        }
+    }
+}
+
+/// Whose shape a sink's tables have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Preset {
+    /// Rollcall's own.
+    Native,
+    /// Flagsmith's, beside or instead of our own.
+    Flagsmith,
+}
+
+/// Where everything meets.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LogConfig {
+    /// On local disk, in process.
+    Embedded(EmbeddedLogConfig),
+}
+
+impl LogConfig {
+    /// Number of partitions.
+    #[must_use]
+    pub fn partitions(&self) -> u16 {
+        match self {
+            Self::Embedded(log) => log.partitions,
+        }
+    }
+}
+
+/// A source.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SourceConfig {
+    /// A Postgres database.
+    Postgres(PostgresSourceConfig),
+}
+
+impl SourceConfig {
+    /// Its `type` in the file.
+    #[must_use]
+    pub const fn type_name(&self) -> &'static str {
+        match self {
+            Self::Postgres(_) => "postgres",
+        }
+    }
+    /// Whose rows it reads.
+    #[must_use]
+    pub const fn platform(&self) -> Platform {
+        match self {
+            Self::Postgres(source) => source.platform,
+        }
+    }
+}
+
+/// A sink.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SinkConfig {
+    /// ClickHouse.
+    ClickHouse(ClickHouseSinkConfig),
+    /// Counts in Postgres.
+    Counts(CountsSinkConfig),
+}
+
+impl SinkConfig {
+    /// Its `type` in the file.
+    #[must_use]
+    pub const fn type_name(&self) -> &'static str {
+        match self {
+            Self::ClickHouse(_) => "clickhouse",
+            Self::Counts(_) => "counts",
+        }
+    }
+    /// The longest a record waits for its batch, in milliseconds.
+    #[must_use]
+    pub const fn flush_age_ms(&self) -> u64 {
+        match self {
+            Self::ClickHouse(sink) => sink.flush_age_ms,
+            Self::Counts(sink) => sink.flush_age_ms,
+        }
+    }
+    /// Records that make a batch full.
+    #[must_use]
+    pub const fn flush_rows(&self) -> u32 {
+        match self {
+            Self::ClickHouse(sink) => sink.flush_rows,
+            Self::Counts(sink) => sink.flush_rows,
+        }
+    }
+    /// Bytes that make a batch full.
+    #[must_use]
+    pub const fn flush_bytes(&self) -> u64 {
+        match self {
+            Self::ClickHouse(sink) => sink.flush_bytes,
+            Self::Counts(sink) => sink.flush_bytes,
+        }
+    }
+    /// How often it compares itself with other writers, in milliseconds; `None` when nobody else writes there.
+    #[must_use]
+    pub const fn reconcile_ms(&self) -> Option<u64> {
+        match self {
+            Self::ClickHouse(_) => None,
+            Self::Counts(sink) => Some(sink.reconcile_ms),
+        }
+    }
+}
+
+/// What happens to the identities of each organisation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Gates {
+    /// For organisations not named.
+    pub default: GateMode,
+    /// Those named.
+    pub organisations: BTreeMap<OrganisationId, GateMode>,
+}
+
+/// Reads the whole file; `None` when something essential had a fault.
+pub(super) fn read(reader: &mut Reader<'_>, root: &Node) -> Option<Topology> {
+    let section = reader.section(At::START, root, "", &ROOT, &[])?;
+    let form: Option<u16> = reader.value(&section, "rollcall");
+    let log = required(reader, section.node("log"), "log").and_then(|(at, node)| read_log(reader, at, node));
+    let sources = required(reader, section.node("sources"), "sources").and_then(|(at, node)| {
+        if node.is_null() || matches!(&node.value, NodeValue::Map(entries) if entries.is_empty()) {
+            reader.fault(at, "sources", "there is no source: nothing would be read");
+        }
+        let sources = named(reader, node, "sources", read_source)?;
+        Some(sources.into_iter().map(|(name, source)| (SourceName::from(name), source)).collect())
+    });
+    let gates = match section.node("gates") {
+        Some((at, node)) => read_gates(reader, at, node),
+        None => Some(Gates { default: GateMode::On, organisations: BTreeMap::new() }),
+    };
+    let sinks = match section.node("sinks") {
+        Some((_, node)) => named(reader, node, "sinks", read_sink),
+        None => Some(BTreeMap::new()),
+    };
+    let nothing = Node { at: At::START, value: NodeValue::Map(Vec::new()) };
+    let (http_at, http_node) = section.node("http").unwrap_or((At::START, &nothing));
+    let http = read_http(reader, http_at, http_node);
+    form?;
+    Some(Topology { log: log?, sources: sources?, gates: gates?, sinks: sinks?, http: http? })
+}
+
+fn required<'n>(
+    reader: &mut Reader<'_>,
+    found: Option<(At, &'n Node)>,
+    name: &str,
+) -> Option<(At, &'n Node)> {
+    if found.is_none() {
+        let doc = ROOT.keys.iter().find(|key| key.name == name).map_or(String::new(), |key| prose(key.doc));
+        reader.fault_with(At::START, name, format!("'{name}' is missing"), doc);
+    }
+    found
+}
+
+/// A map of named sections. The names become part of topics and tasks, so they are plain words.
+fn named<T>(
+    reader: &mut Reader<'_>,
+    node: &Node,
+    path: &str,
+    read: impl Fn(&mut Reader<'_>, At, &str, &Node) -> Option<T>,
+) -> Option<BTreeMap<String, T>> {
+    let mut all = BTreeMap::new();
+    for (at, name, node) in reader.entries(node, path)? {
+        let path = join(path, name);
+        let plain = name.len() <= 32
+            && name.starts_with(|c: char| c.is_ascii_lowercase())
+            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-');
+        // Both names stand for writers and stores of Rollcall's own in the log.
+        if !plain || name == "topology" || name == "roster" {
+            let what =
+                format!("'{name}' can't be a name: {NAME_PATTERN}, and neither 'topology' nor 'roster'");
+            reader.fault(at, &path, what);
+        }
+        // Read all the same: its own faults should show too.
+        if let Some(value) = read(reader, at, name, node) {
+            all.insert(name.to_owned(), value);
+        }
+    }
+    Some(all)
+}
+
+/// The `type` of a section that has kinds; a name that is one of the kinds stands for it.
+fn kind<'k>(
+    reader: &mut Reader<'_>,
+    at: At,
+    node: &Node,
+    path: &str,
+    name: &str,
+    kinds: &[&'k str],
+) -> Option<&'k str> {
+    let path = join(path, "type");
+    let NodeValue::Map(entries) = &node.value else {
+        // The caller opens the section and reports that it is none.
+        return kinds.first().copied();
+    };
+    let Some((_, node)) = entries.iter().find(|(key, _)| key.text == "type") else {
+        let by_name = kinds.iter().find(|kind| **kind == name).copied();
+        if by_name.is_none() {
+            reader.fault_with(at, &path, "'type' is missing", format!("use one of: {}", kinds.join(", ")));
+        }
+        return by_name;
+    };
+    let text: String = reader.scalar(node, &path, Kind::Text)?;
+    let found = kinds.iter().find(|kind| **kind == text).copied();
+    if found.is_none() {
+        reader.unknown(node.at, &path, &text, "type", kinds);
+    }
+    found
+}
+
+fn read_log(reader: &mut Reader<'_>, at: At, node: &Node) -> Option<LogConfig> {
+    kind(reader, at, node, "log", "", LOG_TYPES)?;
+    let section = reader.section(at, node, "log", &EmbeddedLogConfig::SHAPE, &["type"])?;
+    let log = EmbeddedLogConfig::read(reader, &section)?;
+    if log.retention_bytes_max > log.bytes_max {
+        reader.fault(at, "log.retention_bytes_max", "is more than log.bytes_max, at which the sources wait");
+    }
+    Some(LogConfig::Embedded(log))
+}
+
+fn read_source(reader: &mut Reader<'_>, at: At, name: &str, node: &Node) -> Option<SourceConfig> {
+    let path = join("sources", name);
+    kind(reader, at, node, &path, name, SOURCE_TYPES)?;
+    let section = reader.section(at, node, &path, &PostgresSourceConfig::SHAPE, &["type"])?;
+    PostgresSourceConfig::read(reader, &section).map(SourceConfig::Postgres)
+}
+
+fn read_sink(reader: &mut Reader<'_>, at: At, name: &str, node: &Node) -> Option<SinkConfig> {
+    let path = join("sinks", name);
+    if kind(reader, at, node, &path, name, SINK_TYPES)? == "clickhouse" {
+        let section = reader.section(at, node, &path, &ClickHouseSinkConfig::SHAPE, &["type"])?;
+        ClickHouseSinkConfig::read(reader, &section).map(SinkConfig::ClickHouse)
+    } else {
+        let section = reader.section(at, node, &path, &CountsSinkConfig::SHAPE, &["type"])?;
+        CountsSinkConfig::read(reader, &section).map(SinkConfig::Counts)
+    }
+}
+
+fn read_gates(reader: &mut Reader<'_>, at: At, node: &Node) -> Option<Gates> {
+    let section = reader.section(at, node, "gates", &GATES, &[])?;
+    let default = reader.value(&section, "default");
+    let mut organisations = BTreeMap::new();
+    if let Some((_, node)) = section.node("organisations") {
+        for (at, id, node) in reader.entries(node, "gates.organisations")? {
+            let path = join("gates.organisations", id);
+            if id.is_empty() || !id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
+                reader.fault(at, &path, format!("'{id}' is not the id of an organisation"));
+            }
+            if let Some(mode) = reader.scalar(node, &path, Kind::Choice(GATE_MODES)) {
+                organisations.insert(OrganisationId::from(id), mode);
+            }
+        }
+    }
+    Some(Gates { default: default?, organisations })
+}
+
+fn read_http(reader: &mut Reader<'_>, at: At, node: &Node) -> Option<HttpConfig> {
+    let section = reader.section(at, node, "http", &HttpConfig::SHAPE, &[])?;
+    let http = HttpConfig::read(reader, &section)?;
+    if !http.listen.ip().is_loopback() && http.token.is_none() {
+        reader.fault_with(
+            at,
+            "http.token",
+            format!(
+                "is required: http.listen {} is reachable from elsewhere and shows personal data",
+                http.listen
+            ),
+            "token: ${ROLLCALL_TOKEN}, or listen on 127.0.0.1",
+        );
+    }
+    Some(http)
+}
+
+/// The JSON Schema of the whole file.
+pub(super) fn json_schema() -> Value {
+    let source = object(&PostgresSourceConfig::SHAPE, Some(("postgres", true)));
+    let clickhouse = |written| object(&ClickHouseSinkConfig::SHAPE, Some(("clickhouse", written)));
+    let counts = |written| object(&CountsSinkConfig::SHAPE, Some(("counts", written)));
+    let names = json!({"pattern": NAME_PATTERN, "not": {"enum": ["topology", "roster"]}});
+    let doc = |shape: &Shape, name: &str| {
+        shape.keys.iter().find(|key| key.name == name).map_or(String::new(), |key| prose(key.doc))
+    };
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Rollcall topology",
+        "description": prose(ROOT.doc),
+        "$defs": {"from_environment": {"type": "string", "pattern": "^\\$\\{[A-Za-z_][A-Za-z0-9_]*\\}$"}},
+        "type": "object",
+        "required": ["rollcall", "log", "sources"],
+        "additionalProperties": false,
+        "properties": {
+            "rollcall": {"const": 1, "description": doc(&ROOT, "rollcall")},
+            "log": object(&EmbeddedLogConfig::SHAPE, Some(("embedded", true))),
+            "sources": {
+                "type": "object",
+                "description": doc(&ROOT, "sources"),
+                "minProperties": 1,
+                "propertyNames": names,
+                "properties": {"postgres": object(&PostgresSourceConfig::SHAPE, Some(("postgres", false)))},
+                "additionalProperties": source,
+            },
+            "gates": {
+                "type": "object",
+                "description": prose(GATES.doc),
+                "additionalProperties": false,
+                "properties": {
+                    "default": {"anyOf": [choice(GATE_DEFAULTS), {"$ref": "#/$defs/from_environment"}],
+                        "description": doc(&GATES, "default"), "default": "on"},
+                    "organisations": {"type": "object", "description": doc(&GATES, "organisations"),
+                        "additionalProperties": choice(GATE_MODES)},
+                },
+            },
+            "sinks": {
+                "type": "object",
+                "description": doc(&ROOT, "sinks"),
+                "propertyNames": names,
+                "properties": {"clickhouse": clickhouse(false), "counts": counts(false)},
+                "additionalProperties": {"oneOf": [clickhouse(true), counts(true)]},
+            },
+            "http": object(&HttpConfig::SHAPE, None),
+        },
+    })
+}
