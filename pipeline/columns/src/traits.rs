@@ -1,0 +1,196 @@
+//! Trait values as ClickHouse's JSON type holds them, and back.
+//!
+//! ```text
+//! Traits ──trait_texts──▶ traits         {"plan":"pro","a.b":1,"big":"9223372036854775808","x":"NaN"}   what readers query
+//!                         traits_tagged  {"big":{"$int":"9223372036854775808"},"x":{"$float":"NaN"}}    mostly empty
+//! Traits ◀──read_traits── traits as text, its paths' types, traits_tagged
+//! ```
+//!
+//! - A trait is a scalar, so the JSON object is flat and a key is a path as it stands: `a.b` arrives as the path `a.b`
+//!   that readers write as `traits.a.b`, beside a trait `a`, and no two keys can share a path. So keys need no
+//!   escaping; `json_type_escape_dots_in_keys` must be off, or the path would be `a%2Eb`, which readers don't find and
+//!   which collides with a key of that very text.
+//! - Integers beyond 64 bits stand as text, as the platform's own writers do; NaN and infinities likewise, because
+//!   JSON has no number for them; null has no path at all. What they were stands in `traits_tagged`, in the model's
+//!   tagged form, so that `"NaN"` the text and NaN the float stay two things.
+//! - `10.0` is stored as `Float64` and shown as `10`: the type of the path tells it from the integer.
+//! - System traits win over traits of the same key, as they do when the identity is judged; alone they stand in
+//!   `system_traits`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use rollcall_model::{Image, Traits, Value};
+use serde::Deserializer;
+use serde::de::{Deserialize, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// An image's traits, as text of three columns.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct TraitTexts {
+    /// What readers query: a JSON object of scalars.
+    pub traits: String,
+    /// What `traits` can't say exactly, in the model's tagged form; empty when there is none.
+    pub tagged: String,
+    /// The system traits alone, in the model's form; empty when there are none.
+    pub system: String,
+}
+
+/// Traits of a row that are not what this crate wrote.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TraitsError(String);
+
+impl fmt::Display for TraitsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the stored traits can't be read: {}", self.0)
+    }
+}
+
+impl std::error::Error for TraitsError {}
+
+impl From<serde_json::Error> for TraitsError {
+    fn from(error: serde_json::Error) -> Self {
+        // The message of serde_json names a place and a kind, no values.
+        Self(error.to_string())
+    }
+}
+
+/// The texts of an image's traits.
+///
+/// # Errors
+/// None that outside input can cause; the writer's, if it ever had one.
+pub fn trait_texts(image: &Image) -> Result<TraitTexts, TraitsError> {
+    let mut texts = TraitTexts { traits: String::from("{"), ..TraitTexts::default() };
+    let plain = image.traits.iter().filter(|(key, _)| !image.system_traits.contains_key(*key));
+    for (key, value) in plain.chain(&image.system_traits) {
+        match queried_form(value) {
+            Queried::Itself => push_entry(&mut texts.traits, key, value)?,
+            Queried::As(text) => {
+                push_entry(&mut texts.traits, key, &Value::Str(text))?;
+                push_tagged(&mut texts.tagged, key, value)?;
+            }
+            Queried::Absent => push_tagged(&mut texts.tagged, key, value)?,
+        }
+    }
+    texts.traits.push('}');
+    if !texts.tagged.is_empty() {
+        texts.tagged.push('}');
+    }
+    if !image.system_traits.is_empty() {
+        texts.system = serde_json::to_string(&image.system_traits)?;
+    }
+    Ok(texts)
+}
+
+/// How a value stands in `traits`.
+enum Queried {
+    Itself,
+    As(String),
+    Absent,
+}
+
+fn queried_form(value: &Value) -> Queried {
+    match value {
+        Value::Bool(_) | Value::Int(_) | Value::Str(_) => Queried::Itself,
+        Value::Float(x) if x.is_finite() => Queried::Itself,
+        Value::Float(x) if x.is_nan() => Queried::As("NaN".into()),
+        Value::Float(x) => Queried::As(if *x > 0.0 { "Infinity" } else { "-Infinity" }.into()),
+        Value::BigInt(n) => Queried::As(n.to_string()),
+        Value::Null => Queried::Absent,
+    }
+}
+
+fn push_tagged(object: &mut String, key: &str, value: &Value) -> Result<(), TraitsError> {
+    if object.is_empty() {
+        object.push('{');
+    }
+    push_entry(object, key, value)
+}
+
+/// Adds an entry to an object that begins with its brace and has no end yet.
+fn push_entry(object: &mut String, key: &str, value: &Value) -> Result<(), TraitsError> {
+    if object.len() > 1 {
+        object.push(',');
+    }
+    object.push_str(&serde_json::to_string(key)?);
+    object.push(':');
+    object.push_str(&serde_json::to_string(value)?);
+    Ok(())
+}
+
+/// The traits of a stored row, as they were: `text` is the JSON column as text, `types` its paths' types
+/// (`JSONAllPathsWithTypes`), `tagged` the column `traits_tagged`.
+///
+/// # Errors
+/// [`TraitsError`] when the row was not written by this crate: a path without a type, an array, a type of its own.
+pub fn read_traits(
+    text: &str,
+    types: &BTreeMap<String, String>,
+    tagged: &str,
+) -> Result<Traits, TraitsError> {
+    let mut traits = Traits::new();
+    for (path, raw) in flatten(text)? {
+        let column_type = types.get(&path).map(String::as_str);
+        let value = match column_type {
+            Some("String") => Value::Str(serde_json::from_str(raw.get())?),
+            Some("Bool") => Value::Bool(serde_json::from_str(raw.get())?),
+            Some("Int64") => Value::Int(serde_json::from_str(raw.get())?),
+            // Not by serde_json, which may be off by the last bit.
+            Some("Float64") => {
+                Value::Float(raw.get().parse().map_err(|_| TraitsError("a Float64 is no float".into()))?)
+            }
+            Some(_) => return Err(TraitsError("a path has a type that no trait has".into())),
+            None => return Err(TraitsError("a path has no type".into())),
+        };
+        traits.insert(path, value);
+    }
+    if !tagged.is_empty() {
+        traits.extend(serde_json::from_str::<Traits>(tagged)?);
+    }
+    Ok(traits)
+}
+
+/// The scalars of a nested object by their path. ClickHouse shows the path `a.b` as an object in an object, and a
+/// scalar `a` beside it under the same key a second time.
+fn flatten(text: &str) -> Result<Vec<(String, &RawValue)>, TraitsError> {
+    let mut scalars = Vec::new();
+    // A stack of our own, since a key of a thousand dots is a thousand objects deep.
+    let mut objects: Vec<(Option<String>, &str)> = vec![(None, text)];
+    while let Some((prefix, object)) = objects.pop() {
+        for (key, raw) in serde_json::from_str::<Entries<'_>>(object)?.0 {
+            let path = match &prefix {
+                Some(prefix) => format!("{prefix}.{key}"),
+                None => key,
+            };
+            if raw.get().starts_with('{') {
+                objects.push((Some(path), raw.get()));
+            } else {
+                scalars.push((path, raw));
+            }
+        }
+    }
+    Ok(scalars)
+}
+
+/// The entries of an object in order, equal keys and all.
+struct Entries<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Entries<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EntriesVisitor;
+        impl<'de> Visitor<'de> for EntriesVisitor {
+            type Value = Entries<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<'de>, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+        deserializer.deserialize_map(EntriesVisitor)
+    }
+}
