@@ -13,6 +13,8 @@ pub const DEFAULT_CONNECT_TIMEOUT_SECS: u64 = 10;
 /// What `pg_stat_activity` shows, where the URL does not say.
 pub const DEFAULT_APPLICATION_NAME: &str = "rollcall";
 const DEFAULT_PORT: u16 = 5432;
+/// Stands where a URL names no host.
+const NO_HOST: &str = "no-host.invalid";
 
 /// `sslmode`, as libpq means it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -109,14 +111,19 @@ impl ConnectConfig {
     /// # Errors
     /// A [`Fault`] of kind `Config` that says which part is wrong, without showing the password.
     pub fn parse(url: &str) -> Result<Self, Fault> {
+        // libpq takes `user@/database?host=/folder`; the parser wants a host there.
+        let whole = match url.split_once("@/") {
+            Some((login, rest)) if !login.contains('?') => format!("{login}@{NO_HOST}/{rest}"),
+            _ => url.to_owned(),
+        };
         // The parser's own error could quote the text, and with it the password.
-        let url = Url::parse(url).map_err(|_| bad("can't be read"))?;
+        let url = Url::parse(&whole).map_err(|_| bad("can't be read"))?;
         if !matches!(url.scheme(), "postgres" | "postgresql") {
             return Err(bad(format!("has the scheme '{}'", url.scheme())));
         }
         let user = decoded(url.username(), "user")?;
         let mut config = Self {
-            host: decoded(url.host_str().unwrap_or_default(), "host")?,
+            host: decoded(url.host_str().filter(|host| *host != NO_HOST).unwrap_or_default(), "host")?,
             port: url.port().unwrap_or(DEFAULT_PORT),
             dbname: decoded(url.path().trim_start_matches('/'), "database")?,
             sslmode: SslMode::Prefer,
