@@ -58,7 +58,8 @@ impl Rows {
             let live = match (&record.state, record.deleted) {
                 (IdentityState::Live(image), false) => Some(Live {
                     identifier: &image.identifier,
-                    texts: trait_texts(image).map_err(|e| Fault::bug("traits don't serialise").from_source(e))?,
+                    texts: trait_texts(image)
+                        .map_err(|e| Fault::bug("traits don't serialise").from_source(e))?,
                 }),
                 (IdentityState::Live(_) | IdentityState::Deleted | IdentityState::Pending { .. }, _) => None,
             };

@@ -85,4 +85,9 @@ pub trait Sink: Send {
     fn reconcile(&mut self) -> Fut<'_, Vec<String>>;
     /// Empties the sink so that it can be filled from compacted topics again; takes the log's id anew.
     fn reset<'a>(&'a mut self, log: &'a LogId) -> Fut<'a, ()>;
+    /// Everything that the log held at `reset` has been written: a sink that fills new tables beside the old ones shows
+    /// them from here on. Calling it again changes nothing.
+    fn rebuilt(&mut self) -> Fut<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
 }
