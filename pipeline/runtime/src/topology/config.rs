@@ -103,8 +103,14 @@ section! {
 section! {
     /// ClickHouse: IDENTITIES and segment_members, exact, in database `rollcall`.
     ClickHouseSinkConfig {
-        /// `embedded` (the engine inside, its data beside the log), or http(s)://user:${PASSWORD}@host:8123.
+        /// `embedded` (the engine inside, its data beside the log), or http(s)://host:8123.
         url: ClickHouseUrl = CLICKHOUSE, Need::Required;
+        /// The user; without it, the server's default user.
+        user: Option<String> = Kind::Text, Need::Optional;
+        /// The user's password.
+        password: Option<Secret> = Kind::Secret, Need::Optional;
+        /// Where the embedded engine takes queries of others; without it, a free port of the loopback.
+        listen: Option<SocketAddr> = Kind::Address, Need::Optional;
         /// The platform's database, where preset `flagsmith` puts the view IDENTITIES.
         database: String = Kind::Text, Need::Word("default");
         /// `native`: our tables alone; `flagsmith`: also the view that the platform reads.
@@ -322,9 +328,7 @@ pub(super) fn read(reader: &mut Reader<'_>, root: &Node) -> Option<Topology> {
         Some((_, node)) => named(reader, node, "sinks", read_sink),
         None => Some(BTreeMap::new()),
     };
-    let nothing = Node { at: At::START, value: NodeValue::Map(Vec::new()) };
-    let (http_at, http_node) = section.node("http").unwrap_or((At::START, &nothing));
-    let http = read_http(reader, http_at, http_node);
+    let http = read_http(reader, &section);
     form?;
     Some(Topology { log: log?, sources: sources?, gates: gates?, sinks: sinks?, http: http? })
 }
@@ -418,10 +422,36 @@ fn read_sink(reader: &mut Reader<'_>, at: At, name: &str, node: &Node) -> Option
     let path = join("sinks", name);
     if kind(reader, at, node, &path, name, SINK_TYPES)? == "clickhouse" {
         let section = reader.section(at, node, &path, &ClickHouseSinkConfig::SHAPE, &["type"])?;
-        ClickHouseSinkConfig::read(reader, &section).map(SinkConfig::ClickHouse)
+        let sink = ClickHouseSinkConfig::read(reader, &section)?;
+        check_clickhouse(reader, at, &path, &sink);
+        Some(SinkConfig::ClickHouse(sink))
     } else {
         let section = reader.section(at, node, &path, &CountsSinkConfig::SHAPE, &["type"])?;
         CountsSinkConfig::read(reader, &section).map(SinkConfig::Counts)
+    }
+}
+
+fn check_clickhouse(reader: &mut Reader<'_>, at: At, path: &str, sink: &ClickHouseSinkConfig) {
+    match &sink.url {
+        ClickHouseUrl::Http(_) if sink.listen.is_some() => {
+            reader.fault(
+                at,
+                &join(path, "listen"),
+                "is of the embedded engine; a server listens where it does",
+            );
+        }
+        ClickHouseUrl::Http(_) => {}
+        ClickHouseUrl::Embedded => {
+            let open = sink.listen.is_some_and(|listen| !listen.ip().is_loopback());
+            if open && (sink.user.is_none() || sink.password.is_none()) {
+                let what =
+                    "is reachable from elsewhere and shows personal data: user and password are required";
+                reader.fault(at, &join(path, "listen"), what);
+            }
+        }
+    }
+    if sink.password.is_some() && sink.user.is_none() {
+        reader.fault(at, &join(path, "user"), "'user' is missing: a password needs one");
     }
 }
 
@@ -443,7 +473,15 @@ fn read_gates(reader: &mut Reader<'_>, at: At, node: &Node) -> Option<Gates> {
     Some(Gates { default: default?, organisations })
 }
 
-fn read_http(reader: &mut Reader<'_>, at: At, node: &Node) -> Option<HttpConfig> {
+/// Reads the section `http` alone: all that a command needs which asks a running instance.
+pub(super) fn read_http_alone(reader: &mut Reader<'_>, root: &Node) -> Option<HttpConfig> {
+    let section = reader.section(At::START, root, "", &ROOT, &[])?;
+    read_http(reader, &section)
+}
+
+fn read_http(reader: &mut Reader<'_>, root: &Section<'_>) -> Option<HttpConfig> {
+    let nothing = Node { at: At::START, value: NodeValue::Map(Vec::new()) };
+    let (at, node) = root.node("http").unwrap_or((At::START, &nothing));
     let section = reader.section(at, node, "http", &HttpConfig::SHAPE, &[])?;
     let http = HttpConfig::read(reader, &section)?;
     if !http.listen.ip().is_loopback() && http.token.is_none() {

@@ -95,23 +95,19 @@ impl Topology {
     /// Every fault of the text at once, in its order. After a fault of YAML itself nothing further can be read, so
     /// that one stands alone.
     pub fn parse(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Vec<ConfigFault>> {
-        let root = tree::parse(text).map_err(|fault| vec![fault])?.ok_or_else(|| {
-            let what = "the file is empty";
-            vec![ConfigFault {
-                repair: Some("start from the example in README.md".to_owned()),
-                ..ConfigFault::at(tree::At::START, "", what)
-            }]
-        })?;
-        let mut reader = reader::Reader { env, faults: Vec::new() };
-        let topology = config::read(&mut reader, &root);
-        let mut faults = reader.faults;
-        match topology {
-            Some(topology) if faults.is_empty() => Ok(topology),
-            Some(_) | None => {
-                faults.sort_by(|a, b| (a.line, a.column, &a.key).cmp(&(b.line, b.column, &b.key)));
-                Err(faults)
-            }
-        }
+        read_with(text, env, config::read)
+    }
+
+    /// Reads the section `http` alone: a command that only asks a running instance needs neither the rest nor the
+    /// variables that the rest names.
+    ///
+    /// # Errors
+    /// The faults of that section, and unknown keys at the root.
+    pub fn parse_http(
+        text: &str,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<HttpConfig, Vec<ConfigFault>> {
+        read_with(text, env, config::read_http_alone)
     }
 
     /// The same with relative paths taken from `folder`, the one the file stands in.
@@ -128,4 +124,27 @@ impl Topology {
 #[must_use]
 pub fn json_schema() -> serde_json::Value {
     config::json_schema()
+}
+
+fn read_with<T>(
+    text: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+    read: impl FnOnce(&mut reader::Reader<'_>, &tree::Node) -> Option<T>,
+) -> Result<T, Vec<ConfigFault>> {
+    let root = tree::parse(text).map_err(|fault| vec![fault])?.ok_or_else(|| {
+        vec![ConfigFault {
+            repair: Some("start from the example in README.md".to_owned()),
+            ..ConfigFault::at(tree::At::START, "", "the file is empty")
+        }]
+    })?;
+    let mut reader = reader::Reader { env, faults: Vec::new() };
+    let value = read(&mut reader, &root);
+    let mut faults = reader.faults;
+    match value {
+        Some(value) if faults.is_empty() => Ok(value),
+        Some(_) | None => {
+            faults.sort_by(|a, b| (a.line, a.column, &a.key).cmp(&(b.line, b.column, &b.key)));
+            Err(faults)
+        }
+    }
 }

@@ -258,8 +258,14 @@ fn check_url(schemes: &[&str], embedded: bool, value: &Expanded) -> Result<(), (
     if !schemes.contains(&url.scheme()) {
         return Err((format!("expected a URL that starts with {forms}"), None));
     }
+    if embedded && (!url.username().is_empty() || url.password().is_some()) {
+        return Err((
+            "user and password have keys of their own".to_owned(),
+            Some("user: …, password: ${NAME}".to_owned()),
+        ));
+    }
     let host_in_query = url.query_pairs().any(|(name, host)| name == "host" && !host.is_empty());
-    if url.host_str().is_none_or(str::is_empty) && !host_in_query {
+    if url.host_str().is_none_or(|host| host.is_empty() || host == "no-host.invalid") && !host_in_query {
         return Err(("the URL names no host".to_owned(), None));
     }
     Ok(())

@@ -268,3 +268,34 @@ fn agreements_differ_only_in_what_workers_share() {
         ]
     );
 }
+
+#[test]
+fn a_clickhouse_server_has_its_login_in_keys_of_its_own() {
+    let sink = |keys: &str| with("url: embedded, database: default", keys);
+    let SinkConfig::ClickHouse(config) =
+        &parse(&sink("url: 'https://ch.example:8443', user: rollcall, password: ${PASSWORD}")).unwrap().sinks
+            ["clickhouse"]
+    else {
+        panic!("a clickhouse sink")
+    };
+    assert_eq!(config.password.as_ref().map(Secret::expose), Some("hunter2"));
+    for (keys, what) in [
+        ("url: 'http://u:${PASSWORD}@ch.example:8123'", "user and password have keys of their own"),
+        ("url: 'http://ch.example:8123', password: ${PASSWORD}", "'user' is missing"),
+        ("url: 'http://ch.example:8123', listen: 127.0.0.1:8123", "is of the embedded engine"),
+        ("url: embedded, listen: 0.0.0.0:8123", "user and password are required"),
+        ("url: 'ftp://ch.example'", "expected a URL that starts with 'embedded', http:// or https://"),
+    ] {
+        let found = faults(&sink(keys));
+        assert!(found.len() == 1 && found[0].contains(what), "{keys}: {found:?}");
+    }
+}
+
+#[test]
+fn a_command_that_asks_needs_only_where() {
+    let text = with("8080 }", "9090, token: ${TOKEN} }").replace("CORE_URL", "NOT_SET");
+    let http = Topology::parse_http(&text, &env).unwrap();
+    assert_eq!(http.listen.port(), 9090);
+    assert_eq!(http.token.as_ref().map(Secret::expose), Some("t0ps3cret"));
+    assert!(Topology::parse_http(&text.replace("TOKEN", "NOT_SET"), &env).is_err());
+}
