@@ -1,1 +1,55 @@
-//! Filled in by its own change.
+//! Real servers for tests: what `tests/servers/install` fetched, started on free loopback ports in temporary folders.
+//!
+//! In: the cache folder (`$ROLLCALL_SERVERS`, default `$HOME/.cache/rollcall/servers`). Out: a running [`Postgres`] or
+//! [`ClickHouse`] that stops by its own process id when it is dropped. A server that is missing makes the test fail and
+//! say which command brings it; nothing here skips.
+//!
+//! This crate is for tests alone, so it panics where a test should fail.
+
+mod clickhouse;
+mod postgres;
+mod process;
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
+
+pub use clickhouse::ClickHouse;
+pub use postgres::{PgVersion, Postgres};
+
+/// The folder that `tests/servers/install` fills.
+#[must_use]
+pub fn cache() -> PathBuf {
+    let named = std::env::var_os("ROLLCALL_SERVERS").filter(|value| !value.is_empty()).map(PathBuf::from);
+    named.unwrap_or_else(|| {
+        let home = std::env::var_os("HOME")
+            .expect("HOME is set, or ROLLCALL_SERVERS names the servers' cache folder");
+        PathBuf::from(home).join(".cache/rollcall/servers")
+    })
+}
+
+/// A file of the cache folder.
+///
+/// # Panics
+/// If it is missing: says what brings it.
+#[must_use]
+pub fn cached(path: &str) -> PathBuf {
+    let file = cache().join(path);
+    assert!(file.exists(), "{} is missing. Fetch the servers with: make servers", file.display());
+    file
+}
+
+/// The Python that has the reference rules engine (`flag_engine`).
+#[must_use]
+pub fn python() -> PathBuf {
+    cached("venv/bin/python")
+}
+
+/// A loopback port that was free a moment ago.
+///
+/// # Panics
+/// If the machine has none.
+#[must_use]
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free loopback port");
+    listener.local_addr().expect("a bound socket has an address").port()
+}

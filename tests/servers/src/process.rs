@@ -1,0 +1,58 @@
+//! Processes that a test started, ended by their own ids.
+
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// The longest that a server may take to come up or go down before the test fails.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(20);
+
+/// Waits until something holds; false if it never did.
+pub(crate) fn wait_until(mut holds: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    while !holds() {
+        if start.elapsed() > PATIENCE {
+            return false;
+        }
+        sleep(POLL);
+    }
+    true
+}
+
+/// Sends a signal by name. A process that is gone already is none of our concern.
+pub(crate) fn signal(pid: u32, name: &str) {
+    let mut kill = Command::new("kill");
+    kill.arg("-s").arg(name).arg(pid.to_string());
+    kill.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    kill.status().expect("the command `kill` runs");
+}
+
+/// The children that a process has now.
+pub(crate) fn children(pid: u32) -> Vec<u32> {
+    let listed = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    listed.split_whitespace().filter_map(|child| child.parse().ok()).collect()
+}
+
+/// Whether a process is there and not merely waiting to be reaped.
+pub(crate) fn is_alive(pid: u32) -> bool {
+    let stat =
+        std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+/// Asks a child to end and waits; kills it if it doesn't.
+pub(crate) fn end(child: &mut Child, name: &str) -> Option<ExitStatus> {
+    signal(child.id(), name);
+    let mut status = None;
+    wait_until(|| {
+        status = child.try_wait().ok().flatten();
+        status.is_some()
+    });
+    if status.is_none() {
+        drop(child.kill());
+        drop(child.wait());
+    }
+    status
+}
