@@ -3,7 +3,9 @@
 
 pub mod contract;
 pub mod faulty_log;
+pub mod flagsmith;
 pub mod memory_log;
+pub mod oracle;
 
 pub use faulty_log::FaultyLog;
 pub use memory_log::{MemoryLimits, MemoryLog};

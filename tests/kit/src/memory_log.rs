@@ -370,17 +370,18 @@ impl MemoryConsumer {
 impl Consumer for MemoryConsumer {
     fn poll(&mut self, limit: PollLimit) -> Fut<'_, Vec<Fetched>> {
         Box::pin(async move {
-            let deadline = tokio::time::Instant::now() + limit.wait;
+            let mut time_up = std::pin::pin!(tokio::time::sleep(limit.wait));
             loop {
                 self.changed.mark_unchanged();
                 let fetched = self.take(limit)?;
                 if !fetched.is_empty() {
                     return Ok(fetched);
                 }
-                match tokio::time::timeout_at(deadline, self.changed.changed()).await {
-                    Ok(Ok(())) => {}
-                    // In time nothing came; or nobody is left who could write.
-                    Err(_) | Ok(Err(_)) => return Ok(Vec::new()),
+                tokio::select! {
+                    biased;
+                    // An error: nobody is left who could write.
+                    changed = self.changed.changed() => if changed.is_err() { return Ok(Vec::new()) },
+                    () = &mut time_up => return Ok(Vec::new()),
                 }
             }
         })

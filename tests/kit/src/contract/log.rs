@@ -1,1 +1,582 @@
-//! The contract of a log.
+//! The contract of a log. Every implementation of [`rollcall_model::Log`] runs all of it:
+//!
+//! ```text
+//! rollcall_kit::log_contract!(|settings| my_log_under_test(settings));
+//! ```
+//!
+//! Each function here is one test; [`crate::contract::log_upkeep`] has those on what old records become. They take a
+//! function that makes an empty log, and panic where the contract is broken.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rollcall_model::log::{Fetched, PollLimit};
+use rollcall_model::{
+    Commit, Consumer, Fault, FaultKind, Log, Partition, Place, Producer, Progress, Record, Topic,
+};
+
+use crate::faulty_log::{FaultyLog, Step};
+
+/// How the suite wants a log made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LogSettings {
+    /// Its partitions.
+    pub partitions: u16,
+    /// Age after which records of time-retained topics may go.
+    pub retention_ms: u64,
+    /// Bytes above which the oldest of a partition may go.
+    pub retention_bytes_max: u64,
+    /// Age after which tombstones may go.
+    pub tombstone_retention_ms: u64,
+}
+
+/// Four partitions, everything kept for long.
+pub const SETTINGS: LogSettings = LogSettings {
+    partitions: 4,
+    retention_ms: 1_000_000,
+    retention_bytes_max: 1 << 30,
+    tombstone_retention_ms: 1_000_000,
+};
+
+/// What upkeep does, in its own time.
+pub type Work = Pin<Box<dyn Future<Output = Result<(), Fault>> + Send>>;
+
+/// A log with handles on what only a test decides.
+pub struct UnderTest {
+    /// The log.
+    pub log: Arc<dyn Log>,
+    /// Sets the time that the next records get.
+    pub set_now_ms: Box<dyn Fn(u64) + Send + Sync>,
+    /// Compacts what can be compacted.
+    pub compact: Box<dyn Fn() -> Work + Send + Sync>,
+    /// Drops what retention lets go, as of a time.
+    pub retain: Box<dyn Fn(u64) -> Work + Send + Sync>,
+    /// Opens the same log again, after everything else here was dropped.
+    pub reopen: Box<dyn FnOnce() -> UnderTest + Send>,
+}
+
+impl std::fmt::Debug for UnderTest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UnderTest").field("log", self.log.id()).finish_non_exhaustive()
+    }
+}
+
+impl UnderTest {
+    /// Closes the log and opens it again.
+    #[must_use]
+    pub fn reopened(self) -> Self {
+        let Self { log, set_now_ms, compact, retain, reopen } = self;
+        drop((log, set_now_ms, compact, retain));
+        reopen()
+    }
+}
+
+/// Runs the whole contract: one test per function. Takes a function of [`LogSettings`] that makes an [`UnderTest`].
+#[macro_export]
+macro_rules! log_contract {
+    ($make:expr) => {
+        $crate::log_contract!(@in log, $make;
+            commits_are_seen_whole_in_all_partitions, a_failed_commit_leaves_nothing,
+            order_is_kept_and_offsets_are_contiguous, an_empty_commit_is_fine, open_returns_the_last_progress,
+            the_newest_opener_fences_older_ones, fencing_survives_reopening, a_commit_wakes_a_waiting_consumer,
+            polls_are_bounded, polls_are_fair, a_dropped_poll_loses_nothing, foreign_places_are_refused,
+            tasks_can_be_listed_and_forgotten, ranges_follow_commits, producers_work_side_by_side,
+            a_lost_answer_is_found_out_by_opening_again, everything_survives_reopening);
+        $crate::log_contract!(@in log_upkeep, $make;
+            compaction_keeps_the_newest_of_each_key, compaction_leaves_what_a_task_has_not_read,
+            compaction_again_after_more_commits, a_removed_key_goes_after_its_retention,
+            a_key_set_again_outlives_its_tombstone, retention_drops_by_age, retention_drops_by_size,
+            retention_leaves_what_a_task_has_not_read, reading_below_the_start_is_refused,
+            offsets_never_restart);
+    };
+    (@in $suite:ident, $make:expr; $($test:ident),* $(,)?) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                $crate::contract::$suite::$test(&$make).await;
+            }
+        )*
+    };
+}
+
+/// The contract says how it ends; a poll that should find something may wait this long for it.
+const LONG: Duration = Duration::from_secs(120);
+
+pub(crate) fn ok<T>(result: Result<T, Fault>) -> T {
+    result.unwrap_or_else(|fault| panic!("{fault}"))
+}
+
+pub(crate) fn kind<T>(result: Result<T, Fault>) -> FaultKind {
+    match result {
+        Ok(_) => panic!("this should have failed"),
+        Err(fault) => fault.kind,
+    }
+}
+
+pub(crate) fn limit(records_max: usize, wait: Duration) -> PollLimit {
+    PollLimit { records_max, bytes_max: usize::MAX, wait }
+}
+
+pub(crate) fn record(topic: Topic, partition: u16, key: &str, value: Option<&str>) -> Record {
+    Record {
+        topic,
+        partition: Partition(partition),
+        key: key.as_bytes().to_vec(),
+        value: value.map(|text| text.as_bytes().to_vec()),
+        headers: Vec::new(),
+    }
+}
+
+pub(crate) fn commit_of(records: Vec<Record>) -> Commit {
+    Commit { records, progress: None }
+}
+
+pub(crate) fn start(topic: Topic, partition: u16) -> BTreeMap<(Topic, Partition), Place> {
+    BTreeMap::from([((topic, Partition(partition)), Place::default())])
+}
+
+pub(crate) fn progress_at(topic: Topic, partition: u16, place: Place) -> Progress {
+    Progress {
+        reads: BTreeMap::from([((topic, Partition(partition)), place)]),
+        state: serde_json::json!({ "at": place.offset }),
+    }
+}
+
+pub(crate) async fn producer(log: &dyn Log, task: &str) -> Box<dyn Producer> {
+    ok(log.open(task).await).producer
+}
+
+/// Everything that is there of some partitions, from given places on.
+pub(crate) async fn read_from(log: &dyn Log, from: BTreeMap<(Topic, Partition), Place>) -> Vec<Fetched> {
+    let mut consumer = ok(log.consumer(from).await);
+    let mut all = Vec::new();
+    loop {
+        let fetched = ok(consumer.poll(limit(100, Duration::ZERO)).await);
+        if fetched.is_empty() {
+            return all;
+        }
+        all.extend(fetched);
+    }
+}
+
+/// Everything that is there of a partition.
+pub(crate) async fn read_all(log: &dyn Log, topic: Topic, partition: u16) -> Vec<Fetched> {
+    let from = ok(log.range(topic, Partition(partition)).await).start;
+    read_from(log, BTreeMap::from([((topic, Partition(partition)), from)])).await
+}
+
+/// Offset, key and value as text.
+pub(crate) fn shown(fetched: &[Fetched]) -> Vec<(u64, String, Option<String>)> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    fetched
+        .iter()
+        .map(|one| (one.place.offset, text(&one.record.key), one.record.value.as_deref().map(text)))
+        .collect()
+}
+
+async fn poll_until(consumer: &mut dyn Consumer, count: usize) -> Vec<Fetched> {
+    let mut all = Vec::new();
+    while all.len() < count {
+        let fetched = ok(consumer.poll(limit(count - all.len(), LONG)).await);
+        assert!(!fetched.is_empty(), "nothing came, {} of {count} records are there", all.len());
+        all.extend(fetched);
+    }
+    all
+}
+
+/// Whoever has seen one record of a commit can read all of it, in whatever partition and topic.
+pub async fn commits_are_seen_whole_in_all_partitions(make: &impl Fn(LogSettings) -> UnderTest) {
+    const COMMITS: u64 = 200;
+    let under = make(SETTINGS);
+    let log = Arc::clone(&under.log);
+    let mut writer = producer(&*log, "source").await;
+    let writing = tokio::spawn(async move {
+        for n in 0..COMMITS {
+            let value = n.to_string();
+            let records = vec![
+                record(Topic::IdentityChanges, 0, "a", Some(&value)),
+                record(Topic::IdentityChanges, 3, "b", Some(&value)),
+                record(Topic::Catalog, 0, "c", Some(&value)),
+            ];
+            ok(writer.commit(commit_of(records)).await);
+        }
+    });
+    let places = [(Topic::IdentityChanges, 0), (Topic::IdentityChanges, 3), (Topic::Catalog, 0)];
+    let mut first = ok(log.consumer(start(Topic::IdentityChanges, 3)).await);
+    let mut seen = 0;
+    while seen < COMMITS {
+        seen += poll_until(&mut *first, 1).await.len() as u64;
+        for (topic, partition) in places {
+            let there = ok(log.range(topic, Partition(partition)).await).end.offset;
+            assert!(there >= seen, "{}/{partition} has {there} of {seen} commits", topic.name());
+            let last = Place { epoch: log.epoch(), offset: seen - 1 };
+            let fetched = read_from(&*log, BTreeMap::from([((topic, Partition(partition)), last)])).await;
+            assert_eq!(fetched.first().map(|one| one.place), Some(last), "a half commit in {}", topic.name());
+        }
+    }
+    writing.await.expect("the writer ended");
+}
+
+/// A commit that can't be written leaves neither records nor progress, in no partition.
+pub async fn a_failed_commit_leaves_nothing(make: &impl Fn(LogSettings) -> UnderTest) {
+    let under = make(SETTINGS);
+    let log = &*under.log;
+    let mut writer = producer(log, "source").await;
+    let bad = Commit {
+        records: vec![
+            record(Topic::IdentityChanges, 0, "a", Some("1")),
+            record(Topic::IdentityChanges, SETTINGS.partitions, "b", Some("1")),
+        ],
+        progress: Some(Progress::default()),
+    };
+    assert_eq!(kind(writer.commit(bad).await), FaultKind::Bug);
+    assert_eq!(read_all(log, Topic::IdentityChanges, 0).await, Vec::new());
+    assert_eq!(ok(log.tasks().await), BTreeMap::new());
+    let one_too_many = commit_of(vec![record(Topic::Catalog, 1, "a", None)]);
+    assert_eq!(kind(writer.commit(one_too_many).await), FaultKind::Bug);
+}
+
+/// Per partition: the order of commits, and inside them the order of records; offsets grow by one.
+pub async fn order_is_kept_and_offsets_are_contiguous(make: &impl Fn(LogSettings) -> UnderTest) {
+    let under = make(SETTINGS);
+    let log = &*under.log;
+    let mut writer = producer(log, "source").await;
+    let mut expected: BTreeMap<u16, Vec<String>> = BTreeMap::new();
+    for n in 0..30_u16 {
+        let mut records = Vec::new();
+        let mut first = BTreeMap::new();
+        for k in 0..n % 5 {
+            let (partition, value) = ((n + k) % 3, format!("{n}.{k}"));
+            let column = expected.entry(partition).or_default();
+            let place = Place { epoch: log.epoch(), offset: column.len() as u64 };
+            first.entry((Topic::MembershipChanges, Partition(partition))).or_insert(place);
+            column.push(value.clone());
+            records.push(record(Topic::MembershipChanges, partition, "k", Some(&value)));
+        }
+        assert_eq!(ok(writer.commit(commit_of(records)).await).first, first);
+    }
+    for (partition, values) in expected {
+        let fetched = read_all(log, Topic::MembershipChanges, partition).await;
+        let expected: Vec<_> = values
+            .into_iter()
+            .enumerate()
+            .map(|(n, value)| (n as u64, "k".to_owned(), Some(value)))
+            .collect();
+        assert_eq!(shown(&fetched), expected);
+    }
+}
+
+/// Progress moves without records, and nothing at all may be committed too.
+pub async fn an_empty_commit_is_fine(make: &impl Fn(LogSettings) -> UnderTest) {
+    let under = make(SETTINGS);
+    let mut writer = producer(&*under.log, "source").await;
+    assert_eq!(ok(writer.commit(Commit::default()).await).first, BTreeMap::new());
+    let moved = Commit { records: Vec::new(), progress: Some(Progress::default()) };
+    assert_eq!(ok(writer.commit(moved).await).first, BTreeMap::new());
+    assert_eq!(ok(under.log.tasks().await).into_keys().collect::<Vec<_>>(), ["source"]);
+}
+
+/// A task that opens learns what it last committed, and nothing of other tasks.
+pub async fn open_returns_the_last_progress(make: &impl Fn(LogSettings) -> UnderTest) {
+    let under = make(SETTINGS);
+    let log = &*under.log;
+    let opened = ok(log.open("roster/0").await);
+    assert_eq!(opened.progress, None);
+    let mut writer = opened.producer;
+    let place = Place { epoch: log.epoch(), offset: 0 };
+    let progress = progress_at(Topic::IdentityChanges, 0, place);
+    ok(writer.commit(Commit { records: Vec::new(), progress: Some(progress.clone()) }).await);
+    ok(writer.commit(commit_of(vec![record(Topic::Identities, 0, "a", None)])).await);
+    assert_eq!(ok(log.open("roster/0").await).progress, Some(progress));
+    assert_eq!(ok(log.open("roster/1").await).progress, None);
+}
+
+/// Older producers of a task fail with `Fenced`, and nothing of what they wanted is there.
+pub async fn the_newest_opener_fences_older_ones(make: &impl Fn(LogSettings) -> UnderTest) {
+    let under = make(SETTINGS);
+    let log = &*under.log;
+    let mut old = producer(log, "roster/0").await;
+    let mut other = producer(log, "roster/1").await;
+    let mut new = producer(log, "roster/0").await;
+    let late = Commit {
+        records: vec![record(Topic::Identities, 0, "a", Some("late"))],
+        progress: Some(Progress::default()),
+    };
+    assert_eq!(kind(old.commit(late.clone()).await), FaultKind::Fenced);
+    ok(new.commit(commit_of(vec![record(Topic::Identities, 0, "a", Some("new"))])).await);
+    ok(other.commit(commit_of(vec![record(Topic::Identities, 0, "b", Some("other"))])).await);
+    assert_eq!(kind(old.commit(late).await), FaultKind::Fenced);
+    let expected =
+        [(0, "a".to_owned(), Some("new".to_owned())), (1, "b".to_owned(), Some("other".to_owned()))];
+    assert_eq!(shown(&read_all(log, Topic::Identities, 0).await), expected);
+    assert_eq!(ok(log.tasks().await), BTreeMap::new());
+}
+
+/// A producer of before never writes into a log that was opened again.
+pub async fn fencing_survives_reopening(make: &impl Fn(LogSettings) -> UnderTest) {
+    let under = make(SETTINGS);
+    let mut old = producer(&*under.log, "roster/0").await;
+    ok(old.commit(commit_of(vec![record(Topic::Identities, 0, "a", Some("1"))])).await);
+    let under = under.reopened();
+    let mut new = producer(&*under.log, "roster/0").await;
+    assert!(old.commit(commit_of(vec![record(Topic::Identities, 0, "a", Some("2"))])).await.is_err());
+    ok(new.commit(commit_of(vec![record(Topic::Identities, 0, "a", Some("3"))])).await);
+    let mut newest = producer(&*under.log, "roster/0").await;
+    assert_eq!(kind(new.commit(Commit::default()).await), FaultKind::Fenced);
+    ok(newest.commit(Commit::default()).await);
+    let values: Vec<_> =
+        shown(&read_all(&*under.log, Topic::Identities, 0).await).into_iter().map(|r| r.2).collect();
+    assert_eq!(values, [Some("1".to_owned()), Some("3".to_owned())]);
+}
+
+/// A consumer that waits gets what is committed meanwhile, long before its time is up.
+pub async fn a_commit_wakes_a_waiting_consumer(make: &impl Fn(LogSettings) -> UnderTest) {
+    let under = make(SETTINGS);
+    let log = &*under.log;
+    let mut writer = producer(log, "source").await;
+    let mut consumer = ok(log.consumer(start(Topic::IdentityChanges, 1)).await);
+    for n in 0..20_u64 {
+        // The poll is polled first: it looks, finds nothing and sleeps before the commits begin.
+        let (fetched, ()) = tokio::join!(consumer.poll(limit(10, LONG)), async {
+            ok(writer.commit(commit_of(vec![record(Topic::IdentityChanges, 0, "other", None)])).await);
+            ok(writer.commit(commit_of(vec![record(Topic::IdentityChanges, 1, "mine", None)])).await);
+        });
+        assert_eq!(shown(&ok(fetched)), [(n, "mine".to_owned(), None)]);
+    }
+}
+
+/// A poll brings at most so many records, and bytes, but at least one record; all of them in the end.
+pub async fn polls_are_bounded(make: &impl Fn(LogSettings) -> UnderTest) {
+    let under = make(SETTINGS);
+    let log = &*under.log;
+    let mut writer = producer(log, "source").await;
+    let value = "x".repeat(1_000);
+    for partition in 0..2 {
+        let records = (0..50).map(|_| record(Topic::IdentityChanges, partition, "k", Some(&value))).collect();
+        ok(writer.commit(commit_of(records)).await);
+    }
+    let from: BTreeMap<_, _> =
+        start(Topic::IdentityChanges, 0).into_iter().chain(start(Topic::IdentityChanges, 1)).collect();
+    for (records_max, bytes_max, most) in [(7, usize::MAX, 7), (usize::MAX, 5_500, 5), (3, 1, 1), (1, 1, 1)] {
+        let mut consumer = ok(log.consumer(from.clone()).await);
+        let mut count = 0;
+        loop {
+            let fetched = ok(consumer.poll(PollLimit { records_max, bytes_max, wait: Duration::ZERO }).await);
+            if fetched.is_empty() {
+                break;
+            }
+            assert!(fetched.len() <= most, "{} records, at most {most} were asked for", fetched.len());
+            count += fetched.len();
+        }
+        assert_eq!(count, 100);
+    }
+}
+
+/// A partition with little in it does not wait behind one with much.
+pub async fn polls_are_fair(make: &impl Fn(LogSettings) -> UnderTest) {
+    let under = make(SETTINGS);
+    let log = &*under.log;
+    let mut writer = producer(log, "source").await;
+    let mut records: Vec<_> = (0..500).map(|_| record(Topic::IdentityChanges, 0, "much", None)).collect();
+    records.extend((1..4).map(|partition| record(Topic::IdentityChanges, partition, "little", None)));
+    ok(writer.commit(commit_of(records)).await);
+    let from = (0..4).flat_map(|partition| start(Topic::IdentityChanges, partition)).collect();
+    let mut consumer = ok(log.consumer(from).await);
+    let mut little = 0;
+    for _ in 0..4 {
+        let fetched = ok(consumer.poll(limit(4, Duration::ZERO)).await);
+        little += fetched.iter().filter(|one| one.record.key == b"little").count();
+    }
+    assert_eq!(little, 3, "the first 16 of 503 records must hold one of each partition");
+}
+
+/// Dropping a poll that has not answered yet loses nothing and repeats nothing.
+pub async fn a_dropped_poll_loses_nothing(make: &impl Fn(LogSettings) -> UnderTest) {
+    const RECORDS: u64 = 300;
+    let under = make(SETTINGS);
+    let log = &*under.log;
+    let mut writer = producer(log, "source").await;
+    for _ in 0..RECORDS {
+        ok(writer.commit(commit_of(vec![record(Topic::IdentityChanges, 0, "k", None)])).await);
+    }
+    let mut consumer = ok(log.consumer(start(Topic::IdentityChanges, 0)).await);
+    let mut offsets = Vec::new();
+    for round in 0.. {
+        let yields = round % 4;
+        let dropping = async {
+            for _ in 0..yields {
+                tokio::task::yield_now().await;
+            }
+            // The last round of each four lets the poll come to its end.
+            if yields == 3 {
+                std::future::pending::<()>().await;
+            }
+        };
+        let fetched = tokio::select! {
+            fetched = consumer.poll(limit(3, Duration::ZERO)) => Some(ok(fetched)),
+            () = dropping => None,
+        };
+        match fetched {
+            Some(fetched) if fetched.is_empty() => break,
+            Some(fetched) => offsets.extend(fetched.iter().map(|one| one.place.offset)),
+            None => {}
+        }
+    }
+    assert_eq!(offsets, (0..RECORDS).collect::<Vec<_>>());
+}
+
+/// A place that this log can't have given is an error, never a reset.
+pub async fn foreign_places_are_refused(make: &impl Fn(LogSettings) -> UnderTest) {
+    let under = make(SETTINGS);
+    let log = &*under.log;
+    let mut writer = producer(log, "source").await;
+    ok(writer.commit(commit_of(vec![record(Topic::IdentityChanges, 0, "k", None)])).await);
+    let at =
+        |epoch, offset| BTreeMap::from([((Topic::IdentityChanges, Partition(0)), Place { epoch, offset })]);
+    assert!(ok(log.consumer(at(log.epoch(), 1)).await.map(|_| true)), "the end is a good place");
+    assert_eq!(kind(log.consumer(at(log.epoch(), 2)).await.map(|_| ())), FaultKind::Refused);
+    assert_eq!(kind(log.consumer(at(log.epoch() + 1, 0)).await.map(|_| ())), FaultKind::Refused);
+    let nowhere = start(Topic::IdentityChanges, SETTINGS.partitions);
+    assert_eq!(kind(log.consumer(nowhere).await.map(|_| ())), FaultKind::Bug);
+}
+
+/// `tasks` has those with progress; a forgotten one is gone, and its writer with it.
+pub async fn tasks_can_be_listed_and_forgotten(make: &impl Fn(LogSettings) -> UnderTest) {
+    let under = make(SETTINGS);
+    let log = &*under.log;
+    let progress = progress_at(Topic::IdentityChanges, 2, Place { epoch: log.epoch(), offset: 0 });
+    let mut gone = producer(log, "gone").await;
+    let mut stays = producer(log, "stays").await;
+    drop(producer(log, "silent").await);
+    for writer in [&mut gone, &mut stays] {
+        ok(writer.commit(Commit { records: Vec::new(), progress: Some(progress.clone()) }).await);
+    }
+    assert_eq!(ok(log.tasks().await).into_keys().collect::<Vec<_>>(), ["gone", "stays"]);
+    ok(log.forget("gone").await);
+    ok(log.forget("never there").await);
+    assert_eq!(ok(log.tasks().await), BTreeMap::from([("stays".to_owned(), progress)]));
+    assert_eq!(kind(gone.commit(Commit::default()).await), FaultKind::Fenced);
+    assert_eq!(ok(log.open("gone").await).progress, None);
+    let under = under.reopened();
+    assert_eq!(ok(under.log.tasks().await).into_keys().collect::<Vec<_>>(), ["stays"]);
+}
+
+/// `range` is what a consumer finds.
+pub async fn ranges_follow_commits(make: &impl Fn(LogSettings) -> UnderTest) {
+    let under = make(SETTINGS);
+    let log = &*under.log;
+    let mut writer = producer(log, "source").await;
+    for n in 0..5_u64 {
+        let range = ok(log.range(Topic::IdentityChanges, Partition(2)).await);
+        assert_eq!((range.start.offset, range.end.offset), (0, n));
+        assert_eq!((range.start.epoch, range.end.epoch), (log.epoch(), log.epoch()));
+        ok(writer.commit(commit_of(vec![record(Topic::IdentityChanges, 2, "k", None)])).await);
+    }
+    assert_eq!(ok(log.range(Topic::IdentityChanges, Partition(1)).await).end.offset, 0);
+    assert_eq!(kind(log.range(Topic::Catalog, Partition(1)).await), FaultKind::Bug);
+}
+
+/// Many tasks commit at once: no offset twice, no gap, each task's own order, every answer true.
+pub async fn producers_work_side_by_side(make: &impl Fn(LogSettings) -> UnderTest) {
+    const TASKS: usize = 8;
+    const COMMITS: usize = 40;
+    let under = make(SETTINGS);
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..TASKS {
+        let mut writer = producer(&*under.log, &format!("roster/{task}")).await;
+        tasks.spawn(async move {
+            let mut answers = Vec::new();
+            for n in 0..COMMITS {
+                let (key, value) = (task.to_string(), n.to_string());
+                let records = vec![record(Topic::MembershipChanges, 1, &key, Some(&value)); 2];
+                let committed = ok(writer.commit(commit_of(records)).await);
+                let place = committed.first.get(&(Topic::MembershipChanges, Partition(1))).copied();
+                answers.push((place.expect("an answer for the partition").offset, key, Some(value)));
+            }
+            answers
+        });
+    }
+    let mut answers = Vec::new();
+    while let Some(done) = tasks.join_next().await {
+        answers.extend(done.expect("a writer ended"));
+    }
+    answers.sort();
+    let fetched = shown(&read_all(&*under.log, Topic::MembershipChanges, 1).await);
+    let offsets: Vec<u64> = fetched.iter().map(|one| one.0).collect();
+    assert_eq!(offsets, (0..(2 * TASKS * COMMITS) as u64).collect::<Vec<_>>());
+    let first_of_each: Vec<_> = fetched.iter().step_by(2).cloned().collect();
+    assert_eq!(first_of_each, answers, "a commit's records must stand together, where its answer says");
+    for task in 0..TASKS {
+        let own =
+            first_of_each.iter().filter(|one| one.1 == task.to_string()).filter_map(|one| one.2.clone());
+        assert_eq!(own.collect::<Vec<_>>(), (0..COMMITS).map(|n| n.to_string()).collect::<Vec<_>>());
+    }
+}
+
+/// "Try again" may mean written or not: opening again tells which, and everything is there exactly once.
+pub async fn a_lost_answer_is_found_out_by_opening_again(make: &impl Fn(LogSettings) -> UnderTest) {
+    const COMMITS: u64 = 6;
+    let under = make(SETTINGS);
+    let script =
+        [Step::Pass, Step::FailBefore, Step::LoseAnswer, Step::LoseAnswer, Step::Pass, Step::FailBefore];
+    let log = FaultyLog::new(Arc::clone(&under.log), script);
+    let mut tries = 0;
+    'open: loop {
+        let opened = ok(log.open("source").await);
+        let mut writer = opened.producer;
+        let done = opened.progress.map_or(0, |progress| progress.state["done"].as_u64().expect("a number"));
+        for n in done..COMMITS {
+            tries += 1;
+            let commit = Commit {
+                records: vec![record(Topic::IdentityChanges, 0, &n.to_string(), None)],
+                progress: Some(Progress {
+                    reads: BTreeMap::new(),
+                    state: serde_json::json!({ "done": n + 1 }),
+                }),
+            };
+            match writer.commit(commit).await {
+                Ok(_) => {}
+                Err(fault) if fault.kind == FaultKind::Retry => continue 'open,
+                Err(fault) => panic!("{fault}"),
+            }
+        }
+        break;
+    }
+    assert_eq!((tries, log.steps_left()), (COMMITS + 2, 0), "two of the tries were not written");
+    let keys: Vec<_> =
+        shown(&read_all(&log, Topic::IdentityChanges, 0).await).into_iter().map(|r| r.1).collect();
+    assert_eq!(keys, (0..COMMITS).map(|n| n.to_string()).collect::<Vec<_>>());
+    let fenced = FaultyLog::new(Arc::clone(&under.log), [Step::Fence]);
+    assert_eq!(kind(producer(&fenced, "source").await.commit(Commit::default()).await), FaultKind::Fenced);
+}
+
+/// What was acknowledged is there after closing and opening, as it was; offsets go on.
+pub async fn everything_survives_reopening(make: &impl Fn(LogSettings) -> UnderTest) {
+    let under = make(SETTINGS);
+    let id = under.log.id().clone();
+    let mut writer = producer(&*under.log, "source").await;
+    let whole = Record {
+        headers: vec![("lane".to_owned(), "core/slot@1".to_owned()), (String::new(), "é\0".to_owned())],
+        ..record(Topic::Identities, 3, "core/1\0", Some("{\"a\": \"\\u0000\"}"))
+    };
+    let records = vec![
+        whole.clone(),
+        record(Topic::Identities, 3, "", None),
+        record(Topic::Identities, 3, "b", Some("")),
+    ];
+    let progress = progress_at(Topic::IdentityChanges, 0, Place { epoch: under.log.epoch(), offset: 0 });
+    ok(writer.commit(Commit { records: records.clone(), progress: Some(progress.clone()) }).await);
+    drop(writer);
+    let under = under.reopened();
+    assert_eq!(*under.log.id(), id);
+    let fetched = read_all(&*under.log, Topic::Identities, 3).await;
+    assert_eq!(fetched.iter().map(|one| one.record.clone()).collect::<Vec<_>>(), records);
+    let opened = ok(under.log.open("source").await);
+    assert_eq!(opened.progress, Some(progress));
+    let mut writer = opened.producer;
+    let committed = ok(writer.commit(commit_of(vec![whole])).await);
+    assert_eq!(committed.first.values().map(|place| place.offset).collect::<Vec<_>>(), [3]);
+}
