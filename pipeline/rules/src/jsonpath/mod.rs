@@ -1,40 +1,120 @@
-//! JSONPath. (Filled in by the next change.)
-use crate::{context::Context, judge::Raised};
-use rollcall_model::Value;
-pub(crate) enum Leaf<'a> {
-    Value(&'a Value),
-    Text(&'a str),
-}
-#[derive(Debug)]
+//! JSONPath over an identity's context, as the reference's package `jsonpath-rfc9535` reads and walks it.
+//!
+//! ```text
+//! text ──lex──▶ tokens ──parse──▶ Query ──walk(Context)──▶ nodes in document order; the first one counts
+//!                 └ a name, not a path (Syntax) · raises (types, index ranges)
+//! ```
+//!
+//! An own module, because what isn't a path is a trait's name: where that package is laxer or stricter than RFC 9535,
+//! or raises something that the reference doesn't catch, membership hangs on it. The tree that it walks is:
+//!
+//! ```text
+//! $ ─┬ environment ─┬ key
+//!    │              └ name
+//!    └ identity ────┬ identifier
+//!                   ├ key
+//!                   └ traits ─── one scalar for each trait, in key order
+//! ```
+
+mod filter;
+mod lex;
+mod parse;
+mod parse_filter;
+mod walk;
+
+use std::ops::ControlFlow;
+
+use crate::context::Context;
+use crate::judge::Raised;
+pub(crate) use walk::Leaf;
+use walk::Node;
+
+/// Deeper nesting of filters nears Python's recursion limit, and no rule has it.
+const FILTER_DEPTH_MAX: usize = 200;
+
+/// Why text is no usable path.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum CompileError {
+    /// It isn't a path: the reference takes it for a trait's name.
     Syntax,
+    /// The reference raises, or this version doesn't know.
     Raises(String),
 }
-#[derive(Clone, Debug)]
-pub(crate) struct Query(Vec<String>);
+
+/// A compiled path.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Query {
+    segments: Vec<Segment>,
+}
+
+/// One step.
+#[derive(Clone, PartialEq, Debug)]
+struct Segment {
+    /// `..`: from every container below, parents first.
+    descends: bool,
+    selectors: Vec<Selector>,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+enum Selector {
+    Name(String),
+    Wildcard,
+    /// An index or a slice: there are no arrays in the tree, so it selects nothing.
+    Element {
+        /// An index, which makes a singular query, unlike a slice.
+        single: bool,
+    },
+    Filter(filter::Expression),
+}
+
 impl Query {
+    /// Reads a path.
     pub(crate) fn compile(text: &str) -> Result<Self, CompileError> {
-        let names: Vec<String> = text[2..].split('.').map(str::to_owned).collect();
-        if names.iter().any(String::is_empty) {
-            return Err(CompileError::Syntax);
-        }
-        if text.contains('?') {
-            return Err(CompileError::Raises("filter".into()));
-        }
-        Ok(Self(names))
+        let tokens = lex::tokens(text)?;
+        parse::query(tokens)
     }
+
+    /// Whether it can select at most one node by its form.
+    fn is_singular(&self) -> bool {
+        self.segments.iter().all(|segment| {
+            !segment.descends
+                && matches!(
+                    segment.selectors.as_slice(),
+                    [Selector::Name(_) | Selector::Element { single: true }]
+                )
+        })
+    }
+
+    /// Why a segment that uses it is unsupported, if so.
     pub(crate) fn unsupported(&self) -> Option<String> {
-        (self.0[0] == "flags").then(|| "flags".to_owned())
+        if let Some(Segment { descends: false, selectors }) = self.segments.first()
+            && selectors.iter().any(|selector| matches!(selector, Selector::Name(name) if name == "flags"))
+        {
+            return Some("this version doesn't know conditions on other flags".to_owned());
+        }
+        self.filters().find_map(filter::Expression::may_raise)
     }
+
+    fn filters(&self) -> impl Iterator<Item = &filter::Expression> {
+        self.segments.iter().flat_map(|segment| &segment.selectors).filter_map(|selector| match selector {
+            Selector::Filter(expression) => Some(expression),
+            Selector::Name(_) | Selector::Wildcard | Selector::Element { .. } => None,
+        })
+    }
+
+    /// The first node, if it is a scalar.
+    ///
+    /// # Errors
+    /// Where the reference raises on the way to it.
     pub(crate) fn first_leaf<'a>(&self, context: &Context<'a>) -> Result<Option<Leaf<'a>>, Raised> {
-        let names: Vec<&str> = self.0.iter().map(String::as_str).collect();
-        Ok(match names.as_slice() {
-            ["identity", "identifier"] => Some(Leaf::Text(context.identifier)),
-            ["identity", "key"] => Some(Leaf::Text(context.identity_key)),
-            ["environment", "key"] => Some(Leaf::Text(context.environment_key)),
-            ["environment", "name"] => Some(Leaf::Text(context.environment_name)),
-            ["identity", "traits", key] => context.trait_value(key).map(Leaf::Value),
-            _ => None,
+        let mut first = None;
+        let _: ControlFlow<()> = walk::visit(context, Node::Root, Node::Root, &self.segments, &mut |node| {
+            first = Some(node);
+            ControlFlow::Break(())
+        })?;
+        Ok(match first {
+            Some(Node::Leaf(leaf)) => Some(leaf),
+            Some(Node::Root | Node::Environment | Node::Identity | Node::Traits) | None => None,
         })
     }
 }

@@ -1,0 +1,143 @@
+//! Walking the tree: depth first, in document order, and no further than asked.
+
+use std::ops::ControlFlow;
+
+use rollcall_model::Value;
+
+use super::{Segment, Selector};
+use crate::context::Context;
+use crate::judge::Raised;
+
+/// A scalar of the tree.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Leaf<'a> {
+    /// A trait's value.
+    Value(&'a Value),
+    /// An identifier, key or name.
+    Text(&'a str),
+}
+
+/// A node of the tree.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Node<'a> {
+    Root,
+    Environment,
+    Identity,
+    Traits,
+    Leaf(Leaf<'a>),
+}
+
+impl<'a> Node<'a> {
+    /// Whether it is an object.
+    pub(super) fn is_container(self) -> bool {
+        !matches!(self, Self::Leaf(_))
+    }
+
+    /// The child of a name.
+    pub(super) fn child(self, context: &Context<'a>, name: &str) -> Option<Self> {
+        match (self, name) {
+            (Self::Root, "environment") => Some(Self::Environment),
+            (Self::Root, "identity") => Some(Self::Identity),
+            (Self::Environment, "key") => Some(text(context.environment_key)),
+            (Self::Environment, "name") => Some(text(context.environment_name)),
+            (Self::Identity, "identifier") => Some(text(context.identifier)),
+            (Self::Identity, "key") => Some(text(context.identity_key)),
+            (Self::Identity, "traits") => Some(Self::Traits),
+            (Self::Traits, key) => context.trait_value(key).map(|value| Self::Leaf(Leaf::Value(value))),
+            (Self::Root | Self::Environment | Self::Identity | Self::Leaf(_), _) => None,
+        }
+    }
+
+    /// Its children, in document order.
+    pub(super) fn children(self, context: &Context<'a>) -> Vec<(&'a str, Self)> {
+        match self {
+            Self::Root => vec![("environment", Self::Environment), ("identity", Self::Identity)],
+            Self::Environment => {
+                vec![("key", text(context.environment_key)), ("name", text(context.environment_name))]
+            }
+            Self::Identity => vec![
+                ("identifier", text(context.identifier)),
+                ("key", text(context.identity_key)),
+                ("traits", Self::Traits),
+            ],
+            Self::Traits => {
+                let leaf = |(key, value)| (key, Self::Leaf(Leaf::Value(value)));
+                context.merged_traits().into_iter().map(leaf).collect()
+            }
+            Self::Leaf(_) => Vec::new(),
+        }
+    }
+}
+
+fn text(text: &str) -> Node<'_> {
+    Node::Leaf(Leaf::Text(text))
+}
+
+/// What is done with each node found.
+pub(super) type Found<'f, 'a> = &'f mut dyn FnMut(Node<'a>) -> ControlFlow<()>;
+
+/// Hands on what the segments select from a node. `root` is what `$` means within filters.
+pub(super) fn visit<'a>(
+    context: &Context<'a>,
+    root: Node<'a>,
+    node: Node<'a>,
+    segments: &[Segment],
+    found: Found<'_, 'a>,
+) -> Result<ControlFlow<()>, Raised> {
+    let Some((segment, rest)) = segments.split_first() else { return Ok(found(node)) };
+    if segment.descends {
+        return descend(context, root, node, segment, rest, found);
+    }
+    select(context, root, node, segment, rest, found)
+}
+
+/// The selectors of a segment on one node, each in turn.
+fn select<'a>(
+    context: &Context<'a>,
+    root: Node<'a>,
+    node: Node<'a>,
+    segment: &Segment,
+    rest: &[Segment],
+    found: Found<'_, 'a>,
+) -> Result<ControlFlow<()>, Raised> {
+    for selector in &segment.selectors {
+        let selected = match selector {
+            Selector::Name(name) => node.child(context, name).into_iter().collect(),
+            Selector::Element { .. } => Vec::new(),
+            Selector::Wildcard | Selector::Filter(_) => {
+                node.children(context).into_iter().map(|(_, child)| child).collect()
+            }
+        };
+        for child in selected {
+            if let Selector::Filter(expression) = selector
+                && !expression.test(context, root, child)?
+            {
+                continue;
+            }
+            if visit(context, root, child, rest, found)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+    }
+    Ok(ControlFlow::Continue(()))
+}
+
+/// A `..` segment: on the node itself, then on every container below.
+fn descend<'a>(
+    context: &Context<'a>,
+    root: Node<'a>,
+    node: Node<'a>,
+    segment: &Segment,
+    rest: &[Segment],
+    found: Found<'_, 'a>,
+) -> Result<ControlFlow<()>, Raised> {
+    if select(context, root, node, segment, rest, found)?.is_break() {
+        return Ok(ControlFlow::Break(()));
+    }
+    for (_, child) in node.children(context) {
+        if child.is_container() && descend(context, root, child, segment, rest, found)?.is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+    }
+    Ok(ControlFlow::Continue(()))
+}
