@@ -1,2 +1,35 @@
 //! The binary `rollcall`.
-fn main() {}
+//!
+//! ```text
+//! run ────────▶ wire (the one match that knows connectors) ──▶ rollcall_runtime::run
+//! check ──────▶ topology.yaml alone, no I/O
+//! setup, teardown ──▶ the databases themselves
+//! the others ─▶ HTTP ──▶ the running instance
+//! ```
+//!
+//! Exit codes: 0 done, 1 a difference or a failed job, 2 wrong use, 78 configuration.
+
+mod api;
+mod client;
+mod commands;
+mod failure;
+mod logging;
+mod output;
+mod settings;
+mod wire;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::commands::Cli;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    logging::start(cli.is_worker());
+    match cli.execute().await {
+        Ok(outcome) => outcome.code(),
+        Err(failure) => failure.report(),
+    }
+}

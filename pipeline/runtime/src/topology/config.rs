@@ -17,20 +17,20 @@ use super::tree::{At, Node, NodeValue};
 pub const DEFAULT_PARTITIONS: u16 = 8;
 /// A week: a sink that was down over a holiday goes on where it stopped.
 pub const DEFAULT_RETENTION_MS: u64 = 7 * 24 * 3_600_000;
-/// About 30 million changes of 300 bytes.
-pub const DEFAULT_RETENTION_BYTES_MAX: u64 = 10 << 30;
-/// A disk of a small virtual machine, with room for the sinks' data beside it.
-pub const DEFAULT_BYTES_MAX: u64 = 50 << 30;
+/// About ten million changes of 400 bytes, per partition.
+pub const DEFAULT_RETENTION_BYTES_MAX: u64 = 4 << 30;
+/// Before compression, which takes about two thirds off: the disk of a small machine.
+pub const DEFAULT_BYTES_MAX: u64 = 128 << 30;
 /// Longer than any export of DynamoDB can look back (35 days).
 pub const DEFAULT_TOMBSTONE_RETENTION_DAYS: u32 = 36;
-/// A page is read in one statement and held in memory: about 10 MB with ten traits each.
-pub const DEFAULT_PAGE_ROWS: u32 = 10_000;
+/// A page is one statement, waits in memory for its mark, and is one commit of the log.
+pub const DEFAULT_PAGE_ROWS: u32 = 1_000;
 /// Enough to keep one Postgres connection busy while a page waits for its mark in the stream.
 pub const DEFAULT_PAGES_IN_FLIGHT: u32 = 4;
-/// Ten seconds of idleness pin at most one WAL segment or so, and cost six small records a minute.
-pub const DEFAULT_HEARTBEAT_MS: u64 = 10_000;
+/// An idle database moves its slot within seconds, at the price of twelve small records a minute.
+pub const DEFAULT_HEARTBEAT_MS: u64 = 5_000;
 /// Below this a transaction is one commit of the log; above, it is spilled and committed in pieces.
-pub const DEFAULT_LARGE_TRANSACTION_ROWS: u32 = 100_000;
+pub const DEFAULT_LARGE_TRANSACTION_ROWS: u32 = 50_000;
 /// ClickHouse wants few, large inserts; a second is what people don't notice.
 pub const DEFAULT_CLICKHOUSE_FLUSH_AGE_MS: u64 = 1_000;
 /// The size from which ClickHouse's inserts get no faster.
@@ -67,9 +67,9 @@ section! {
         partitions: u16 = Kind::Int { min: 1, max: 1024 }, Need::Number(DEFAULT_PARTITIONS as u64);
         /// How long topics with retention by time keep what every task has read, in milliseconds.
         retention_ms: u64 = Kind::Int { min: 60_000, max: 10 * YEAR_MS }, Need::Number(DEFAULT_RETENTION_MS);
-        /// How many bytes of such topics are kept at most of what every task has read.
+        /// How many bytes each partition of such a topic keeps at most of what every task has read.
         retention_bytes_max: u64 = Kind::Int { min: 1 << 20, max: 1 << 50 }, Need::Number(DEFAULT_RETENTION_BYTES_MAX);
-        /// How large the log may grow in all, in bytes; at that size the sources wait.
+        /// How large the log may grow in all, in bytes before compression; at that size the sources wait.
         bytes_max: u64 = Kind::Int { min: 16 << 20, max: 1 << 50 }, Need::Number(DEFAULT_BYTES_MAX);
         /// How long a deleted identity is remembered, in days; a store or position older than that is rebuilt.
         tombstone_retention_days: u32 = Kind::Int { min: 1, max: 3_650 }, Need::Number(DEFAULT_TOMBSTONE_RETENTION_DAYS as u64);

@@ -50,7 +50,7 @@ fn the_example_of_the_design_is_read_whole() {
     assert_eq!(source.url.expose(), "postgres://reader:hunter2@db.example/flags?sslmode=require");
     assert_eq!(
         (source.slot.as_str(), source.schema.as_str(), source.page_rows),
-        ("rollcall", "public", 10_000)
+        ("rollcall", "public", 1_000)
     );
     assert_eq!(topology.gates.default, GateMode::On);
     assert_eq!(topology.gates.organisations[&"17".into()], GateMode::Off);

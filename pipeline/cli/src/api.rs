@@ -1,0 +1,287 @@
+//! What the HTTP API answers under `/api/v1`, and what `--json` prints: one of these per line.
+
+use serde::{Deserialize, Serialize};
+
+/// `GET /status`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Status {
+    /// The log.
+    pub(crate) log_id: String,
+    /// Its partitions.
+    pub(crate) partitions: u16,
+    /// What runs.
+    pub(crate) tasks: Vec<TaskStatus>,
+    /// How far sources have come.
+    #[serde(default)]
+    pub(crate) sources: Vec<SourceStatus>,
+    /// Fills that run.
+    #[serde(default)]
+    pub(crate) fills: Vec<FillStatus>,
+    /// Identities with a change in quarantine.
+    #[serde(default)]
+    pub(crate) parked: u64,
+}
+
+/// A task.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct TaskStatus {
+    /// Its name: `source/core`, `roster/3`, `sink/counts`.
+    pub(crate) task: String,
+    /// `starting`, `running`, `paused`, `retrying` or `failed`.
+    pub(crate) state: String,
+    /// Why it retries or failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+    /// What repairs that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) repair: Option<String>,
+    /// Where it stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) position: Option<serde_json::Value>,
+    /// What lies before it, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) lag_bytes: Option<u64>,
+    /// What lies before it, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) lag_seconds: Option<f64>,
+    /// Records per second, lately.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) records_per_second: Option<f64>,
+}
+
+/// A source.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SourceStatus {
+    /// Its name.
+    pub(crate) name: String,
+    /// Everything it committed up to this time is applied in every partition; microseconds since 1970.
+    #[serde(default)]
+    pub(crate) as_of_us: Option<i64>,
+    /// Its latest backfill.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) backfill: Option<BackfillStatus>,
+}
+
+/// A backfill.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct BackfillStatus {
+    /// Its id.
+    pub(crate) id: String,
+    /// `running`, `paused`, `done` or `failed`.
+    pub(crate) state: String,
+    /// The last identity of the pages in the log.
+    #[serde(default)]
+    pub(crate) done_through: Option<serde_json::Value>,
+    /// Identities read.
+    #[serde(default)]
+    pub(crate) rows: u64,
+}
+
+/// A fill of one partition.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct FillStatus {
+    /// The partition.
+    pub(crate) partition: u16,
+    /// The segments judged again.
+    #[serde(default)]
+    pub(crate) segments: Vec<String>,
+    /// From 0 to 1.
+    #[serde(default)]
+    pub(crate) done_fraction: f64,
+}
+
+/// `GET /counts`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Counts {
+    /// Everything the sources committed up to here is counted.
+    #[serde(default)]
+    pub(crate) as_of_us: Option<i64>,
+    /// One per segment and environment.
+    pub(crate) counts: Vec<Count>,
+}
+
+/// A count.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Count {
+    /// The segment.
+    pub(crate) segment_id: String,
+    /// Its name.
+    #[serde(default)]
+    pub(crate) segment_name: Option<String>,
+    /// The environment.
+    pub(crate) environment_id: String,
+    /// Its api key.
+    #[serde(default)]
+    pub(crate) environment_key: Option<String>,
+    /// Members; nothing where the segment is unsupported.
+    #[serde(default)]
+    pub(crate) count: Option<u64>,
+    /// `live`, `filling`, `unsupported` or `parked`.
+    pub(crate) state: String,
+    /// Why it is unsupported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
+}
+
+/// `GET /members`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Members {
+    /// A page of them.
+    pub(crate) members: Vec<Member>,
+    /// Where the next page starts.
+    #[serde(default)]
+    pub(crate) cursor: Option<String>,
+}
+
+/// A member.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Member {
+    /// The native id.
+    pub(crate) id: serde_json::Value,
+    /// What the platform's users call it.
+    pub(crate) identifier: String,
+    /// `identity.key` as rules see it.
+    #[serde(default)]
+    pub(crate) identity_key: Option<String>,
+    /// Since when, microseconds since 1970.
+    pub(crate) since_us: i64,
+}
+
+/// `GET /explain`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Explained {
+    /// Whether it is in the stored set.
+    pub(crate) member: bool,
+    /// The rule tree with the value and verdict of each condition.
+    pub(crate) judged: serde_json::Value,
+}
+
+/// `POST /verify`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Verified {
+    /// Whether every store that answered holds the same.
+    pub(crate) equal: bool,
+    /// Every (segment, environment).
+    pub(crate) checked: Vec<Checked>,
+    /// What differs, a line each.
+    #[serde(default)]
+    pub(crate) differences: Vec<String>,
+    /// Identities with a change in quarantine.
+    #[serde(default)]
+    pub(crate) parked: Vec<serde_json::Value>,
+    /// Tasks that did not answer in time.
+    #[serde(default)]
+    pub(crate) unanswered: Vec<String>,
+}
+
+/// One (segment, environment) of a verify.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Checked {
+    /// The segment.
+    pub(crate) segment_id: String,
+    /// The environment.
+    pub(crate) environment_id: String,
+    /// Members by store.
+    pub(crate) stores: std::collections::BTreeMap<String, Option<u64>>,
+}
+
+/// `POST /backfill`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct BackfillStarted {
+    /// The backfill.
+    pub(crate) id: String,
+}
+
+/// `POST /fill`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Filled {
+    /// The fill.
+    pub(crate) id: String,
+    /// Memberships that were not as judged: none, unless something was wrong.
+    pub(crate) differed: u64,
+    /// Identities judged.
+    pub(crate) identities: u64,
+}
+
+/// `GET /quarantine`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Quarantine {
+    /// What is there.
+    pub(crate) records: Vec<Quarantined>,
+}
+
+/// A record in quarantine.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Quarantined {
+    /// Its partition.
+    pub(crate) partition: u16,
+    /// Its offset there.
+    pub(crate) offset: u64,
+    /// The identity.
+    #[serde(default)]
+    pub(crate) key: Option<serde_json::Value>,
+    /// Why it is there.
+    pub(crate) reason: String,
+    /// Who put it there.
+    pub(crate) origin: String,
+    /// The source's position.
+    #[serde(default)]
+    pub(crate) position: Option<String>,
+}
+
+/// `POST /quarantine/replay`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Replayed {
+    /// Changes driven again.
+    pub(crate) replayed: u64,
+}
+
+/// `GET /topics`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Topics {
+    /// One per topic and partition.
+    pub(crate) topics: Vec<TopicPartition>,
+}
+
+/// A partition of a topic.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct TopicPartition {
+    /// The topic.
+    pub(crate) name: String,
+    /// The partition.
+    pub(crate) partition: u16,
+    /// The first offset there.
+    pub(crate) start: u64,
+    /// The offset that the next record will take.
+    pub(crate) end: u64,
+}
+
+/// `POST /apply`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Applied {
+    /// What the log now agrees on that it didn't before (or would, with `plan`).
+    #[serde(default)]
+    pub(crate) differences: Vec<AppliedDifference>,
+}
+
+/// One difference.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct AppliedDifference {
+    /// The key of the file.
+    pub(crate) key: String,
+    /// What changes and what follows from it.
+    pub(crate) line: String,
+    /// Why it can't be applied, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) refused: Option<String>,
+}
+
+/// What every failed request answers.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ApiError {
+    /// What is wrong.
+    pub(crate) error: String,
+    /// What repairs it.
+    #[serde(default)]
+    pub(crate) repair: Option<String>,
+}

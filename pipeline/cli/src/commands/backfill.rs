@@ -1,0 +1,230 @@
+//! `backfill`, `fill`: long work, with its progress shown.
+
+use std::time::Duration;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use rollcall_model::{SourceName, TableRole};
+use rollcall_platforms::Platform;
+use rollcall_postgres_wire::{ConnectConfig, connect};
+use rollcall_runtime::topology::{PostgresSourceConfig, SourceConfig};
+use serde::Serialize;
+use serde_json::json;
+
+use super::Asking;
+use crate::api::{BackfillStarted, BackfillStatus, Filled, Status};
+use crate::failure::{Failure, Outcome};
+use crate::output::Output;
+
+/// How often progress is asked for.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Read a source whole beside its stream, page by page: a first load, a re-load or a repair
+///
+/// Live changes keep flowing; it can be paused with `rollcall pause`, goes on after a restart and can be run at any
+/// time. JSON lines: {id}, then {id, state, done_through, rows}; with --plan {table, rows_estimated, pages_estimated?}.
+/// Exits with 1 when it fails.
+#[derive(Debug, Args)]
+pub(super) struct Backfill {
+    /// The source, as the topology names it
+    source: String,
+    /// Only show what would be read and written
+    #[arg(long)]
+    plan: bool,
+    /// Don't wait for its end
+    #[arg(long, conflicts_with = "plan")]
+    detach: bool,
+}
+
+/// A table that a backfill would read.
+#[derive(Serialize)]
+struct PlannedTable {
+    table: String,
+    /// What the server's statistics say; nothing where it has none yet.
+    rows_estimated: Option<i64>,
+    /// Pages of identities.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pages_estimated: Option<i64>,
+}
+
+impl Backfill {
+    /// Starts it and follows it, or shows what it would do.
+    pub(super) async fn execute(self, asking: &Asking) -> Result<Outcome, Failure> {
+        if self.plan {
+            return self.show_plan(asking).await;
+        }
+        let started: BackfillStarted =
+            asking.client.post(&["backfill"], &json!({"source": self.source})).await?;
+        if asking.output.json {
+            asking.output.json_line(&started)?;
+        } else {
+            asking.output.line(&format!("backfill {} of {} has started", started.id, self.source))?;
+        }
+        if self.detach {
+            return Ok(Outcome::Done);
+        }
+        let bar = spinner(asking.output);
+        loop {
+            tokio::time::sleep(POLL_INTERVAL).await;
+            let status: Status = asking.client.get(&["status"], &[]).await?;
+            let source = status.sources.into_iter().find(|source| source.name == self.source);
+            // Once done, an instance may speak of it no more.
+            let Some(backfill) = source.and_then(|source| source.backfill).filter(|b| b.id == started.id)
+            else {
+                bar.finish_and_clear();
+                return Ok(Outcome::Done);
+            };
+            bar.set_message(format!("{}: {} identities", backfill.state, backfill.rows));
+            if let Some(outcome) = ended(&backfill) {
+                bar.finish_and_clear();
+                return report(asking.output, &backfill, outcome);
+            }
+        }
+    }
+
+    async fn show_plan(&self, asking: &Asking) -> Result<Outcome, Failure> {
+        let topology = asking.settings.topology()?;
+        let name = SourceName::from(self.source.as_str());
+        let Some(SourceConfig::Postgres(source)) = topology.sources.get(&name) else {
+            let names: Vec<&str> = topology.sources.keys().map(SourceName::as_str).collect();
+            return Err(Failure::repairable(
+                format!("the topology has no source '{}'", self.source),
+                format!("use one of: {}", names.join(", ")),
+            ));
+        };
+        let tables = estimate(&name, source).await?;
+        let header = ["TABLE", "ROWS (ABOUT)", "PAGES (ABOUT)"];
+        let unknown = |number: Option<i64>| number.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
+        asking.output.list(&tables, &header, |table| {
+            let pages = table.pages_estimated.map_or_else(String::new, |pages| pages.to_string());
+            vec![table.table.clone(), unknown(table.rows_estimated), pages]
+        })?;
+        if !asking.output.json {
+            asking.output.line(&format!(
+                "reads these tables once, {} identities a page, {} pages ahead; writes one record per identity to \
+                 identity-changes, and to the other topics and sinks only what differs",
+                source.page_rows, source.pages_in_flight
+            ))?;
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+/// Sizes as the server's own statistics have them: a plan should not read the tables.
+async fn estimate(name: &SourceName, source: &PostgresSourceConfig) -> Result<Vec<PlannedTable>, Failure> {
+    let specs = Platform::by_name(source.platform.name(), name.clone(), None)
+        .ok_or_else(|| Failure::job(format!("this version knows no platform {}", source.platform.name())))?
+        .tables();
+    let client = connect(&ConnectConfig::parse(source.url.expose())?).await?;
+    let names: Vec<&str> = specs.iter().map(|spec| spec.name).collect();
+    let sql = "SELECT c.relname::text, c.reltuples::bigint FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+               WHERE n.nspname = $1 AND c.relname = ANY($2)";
+    let rows = client
+        .query(sql, &[&source.schema, &names])
+        .await
+        .map_err(|error| Failure::job(format!("the source's tables can't be looked at: {error}")))?;
+    let mut tables = Vec::with_capacity(rows.len());
+    for row in rows {
+        let read = |error: tokio_postgres::Error| Failure::job(format!("the answer can't be read: {error}"));
+        let (table, estimate): (String, i64) = (row.try_get(0).map_err(read)?, row.try_get(1).map_err(read)?);
+        // -1: never analysed.
+        let rows_estimated = Some(estimate).filter(|rows| *rows >= 0);
+        let is_identity =
+            specs.iter().any(|spec| spec.name == table && matches!(spec.role, TableRole::Identity { .. }));
+        let pages = rows_estimated.map(|rows| rows.div_euclid(i64::from(source.page_rows)) + 1);
+        tables.push(PlannedTable { table, rows_estimated, pages_estimated: pages.filter(|_| is_identity) });
+    }
+    tables.sort_by(|a, b| a.table.cmp(&b.table));
+    Ok(tables)
+}
+
+fn ended(backfill: &BackfillStatus) -> Option<Outcome> {
+    match backfill.state.as_str() {
+        "done" => Some(Outcome::Done),
+        "failed" => Some(Outcome::Difference),
+        _ => None,
+    }
+}
+
+fn report(output: Output, backfill: &BackfillStatus, outcome: Outcome) -> Result<Outcome, Failure> {
+    if output.json {
+        output.json_line(backfill)?;
+    } else {
+        output.line(&format!("backfill {} {}: {} identities", backfill.id, backfill.state, backfill.rows))?;
+        if outcome == Outcome::Difference {
+            output.line("why: rollcall status")?;
+        }
+    }
+    Ok(outcome)
+}
+
+/// Judge stored identities again, and print what was not as judged: nothing, unless something was wrong
+///
+/// JSON line: {id, differed, identities}. Exits with 1 when something differed; it is right now.
+#[derive(Debug, Args)]
+pub(super) struct Fill {
+    /// One environment by id, or `all`
+    #[arg(long)]
+    environment: String,
+    /// One segment by id, or `all`
+    #[arg(long)]
+    segment: String,
+}
+
+impl Fill {
+    /// Orders it and waits for its end.
+    pub(super) async fn execute(self, asking: &Asking) -> Result<Outcome, Failure> {
+        let one = |name: String| Some(name).filter(|name| name != "all");
+        let body = json!({"segment": one(self.segment), "environment": one(self.environment)});
+        let bar = spinner(asking.output);
+        let work = asking.client.post::<Filled>(&["fill"], &body);
+        tokio::pin!(work);
+        let filled = loop {
+            tokio::select! {
+                filled = &mut work => break filled,
+                () = tokio::time::sleep(POLL_INTERVAL) => bar.set_message(progress(asking).await),
+            }
+        };
+        bar.finish_and_clear();
+        let filled = filled?;
+        if asking.output.json {
+            asking.output.json_line(&filled)?;
+        } else {
+            let verdict = if filled.differed == 0 { "nothing differed" } else { "repaired now" };
+            asking.output.line(&format!(
+                "{} identities judged, {} memberships differed: {verdict}",
+                filled.identities, filled.differed
+            ))?;
+        }
+        Ok(if filled.differed == 0 { Outcome::Done } else { Outcome::Difference })
+    }
+}
+
+/// How far the fills are; only for show, so what goes wrong here is not told.
+async fn progress(asking: &Asking) -> String {
+    match asking.client.get::<Status>(&["status"], &[]).await {
+        Ok(status) if status.fills.is_empty() => "judging".to_owned(),
+        Ok(status) => {
+            let done: f64 = status.fills.iter().map(|fill| fill.done_fraction).sum();
+            format!(
+                "judging: {:.0} % of {} partitions",
+                done / status.fills.len() as f64 * 100.0,
+                status.fills.len()
+            )
+        }
+        Err(_) => "judging".to_owned(),
+    }
+}
+
+/// Shown on a terminal, on the error stream; programs see nothing of it.
+fn spinner(output: Output) -> ProgressBar {
+    if output.json {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {msg}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(120));
+    bar
+}

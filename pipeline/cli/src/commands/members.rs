@@ -1,0 +1,160 @@
+//! `counts`, `members`, `explain`: who is in what, and why.
+
+use clap::Args;
+use serde_json::Value;
+
+use super::Asking;
+use crate::api::{Counts as CountsAnswer, Explained, Members as MembersAnswer};
+use crate::failure::{Failure, Outcome};
+use crate::output::{Output, or_dash, text_of, time};
+
+/// Show the count of each segment in each environment
+///
+/// JSON lines: {segment_id, segment_name, environment_id, environment_key, count, state, reason?}. An unsupported
+/// segment has no count, and says why.
+#[derive(Debug, Args)]
+pub(super) struct Counts {
+    /// One segment, by id
+    #[arg(long)]
+    segment: Option<String>,
+    /// One environment, by id
+    #[arg(long)]
+    environment: Option<String>,
+}
+
+impl Counts {
+    /// Asks and prints.
+    pub(super) async fn execute(self, asking: &Asking) -> Result<Outcome, Failure> {
+        let query = [("segment", self.segment), ("environment", self.environment)];
+        let answer: CountsAnswer = asking.client.get(&["counts"], &query).await?;
+        let header = ["SEGMENT", "NAME", "ENVIRONMENT", "KEY", "COUNT", "STATE"];
+        asking.output.list(&answer.counts, &header, |count| {
+            let state = match &count.reason {
+                Some(reason) => format!("{}: {reason}", count.state),
+                None => count.state.clone(),
+            };
+            vec![
+                count.segment_id.clone(),
+                or_dash(count.segment_name.as_deref()),
+                count.environment_id.clone(),
+                or_dash(count.environment_key.as_deref()),
+                or_dash(count.count),
+                state,
+            ]
+        })?;
+        if !asking.output.json {
+            asking.output.line(&format!("as of {}", or_dash(answer.as_of_us.map(time))))?;
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+/// Show the members of a segment in an environment
+///
+/// JSON lines: {id, identifier, identity_key, since_us}; where more follow, a last line {cursor}.
+#[derive(Debug, Args)]
+pub(super) struct Members {
+    /// The segment, by id
+    #[arg(long)]
+    segment: String,
+    /// The environment, by id
+    #[arg(long)]
+    environment: String,
+    /// Only identifiers that hold this text
+    #[arg(long)]
+    query: Option<String>,
+    /// At most this many
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    limit: u32,
+    /// Where to go on: what the page before gave
+    #[arg(long)]
+    cursor: Option<String>,
+}
+
+impl Members {
+    /// Asks and prints.
+    pub(super) async fn execute(self, asking: &Asking) -> Result<Outcome, Failure> {
+        let query = [
+            ("segment", Some(self.segment)),
+            ("environment", Some(self.environment)),
+            ("query", self.query),
+            ("limit", Some(self.limit.to_string())),
+            ("cursor", self.cursor),
+        ];
+        let answer: MembersAnswer = asking.client.get(&["members"], &query).await?;
+        asking.output.list(&answer.members, &["ID", "IDENTIFIER", "SINCE"], |member| {
+            vec![text_of(&member.id), member.identifier.clone(), time(member.since_us)]
+        })?;
+        match answer.cursor {
+            Some(cursor) if asking.output.json => {
+                asking.output.json_line(&serde_json::json!({ "cursor": cursor }))?;
+            }
+            Some(cursor) => asking.output.line(&format!("more: --cursor '{cursor}'"))?,
+            None => {}
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+/// Show why an identity is or is not in a segment, condition by condition
+///
+/// JSON line: {member, judged}; `judged` is the rule tree with the value and verdict of each condition.
+#[derive(Debug, Args)]
+pub(super) struct Explain {
+    /// The segment, by id
+    #[arg(long)]
+    segment: String,
+    /// The environment, by id
+    #[arg(long)]
+    environment: String,
+    /// The identity, by identifier
+    #[arg(long)]
+    identity: String,
+}
+
+impl Explain {
+    /// Asks and prints.
+    pub(super) async fn execute(self, asking: &Asking) -> Result<Outcome, Failure> {
+        let title = format!("{} in segment {}", self.identity, self.segment);
+        let query = [
+            ("segment", Some(self.segment)),
+            ("environment", Some(self.environment)),
+            ("identity", Some(self.identity)),
+        ];
+        let answer: Explained = asking.client.get(&["explain"], &query).await?;
+        if asking.output.json {
+            asking.output.json_line(&answer)?;
+        } else {
+            let is = if answer.member { "is" } else { "is not" };
+            asking.output.line(&format!("{title}: {is} a member"))?;
+            print_tree(asking.output, &answer.judged, 1)?;
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+/// The tree as the rules crate serialises it: scalars of a node on its line, what it holds below it.
+fn print_tree(output: Output, node: &Value, depth: usize) -> Result<(), Failure> {
+    let indent = "  ".repeat(depth);
+    match node {
+        Value::Object(fields) => {
+            let own = fields.iter().filter(|(_, value)| !is_nested(value));
+            let line = own.map(|(name, value)| format!("{name}: {}", text_of(value))).collect::<Vec<_>>();
+            if !line.is_empty() {
+                output.line(&format!("{indent}{}", line.join("  ")))?;
+            }
+            fields
+                .values()
+                .filter(|value| is_nested(value))
+                .try_for_each(|value| print_tree(output, value, depth + 1))
+        }
+        Value::Array(items) => items.iter().try_for_each(|item| print_tree(output, item, depth)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            output.line(&format!("{indent}{}", text_of(node)))
+        }
+    }
+}
+
+fn is_nested(value: &Value) -> bool {
+    matches!(value, Value::Array(_)) || matches!(value, Value::Object(_))
+}

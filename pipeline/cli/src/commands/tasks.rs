@@ -1,0 +1,61 @@
+//! `pause`, `resume`, `rebuild`: orders to single tasks.
+
+use clap::Args;
+
+use super::Asking;
+use crate::failure::{Failure, Outcome};
+
+/// Pause a task until it is resumed, over restarts too
+#[derive(Debug, Args)]
+pub(super) struct Pause {
+    /// As `rollcall status` names it
+    task: String,
+}
+
+/// Resume a paused task, or try a failed one again
+#[derive(Debug, Args)]
+pub(super) struct Resume {
+    /// As `rollcall status` names it
+    task: String,
+}
+
+/// Empty a sink and fill it again from the log
+///
+/// The roster's sets stay as they are; what reads the sink sees it fill.
+#[derive(Debug, Args)]
+pub(super) struct Rebuild {
+    /// The sink, as the topology names it: counts, clickhouse
+    sink: String,
+}
+
+impl Pause {
+    /// Orders it.
+    pub(super) async fn execute(self, asking: &Asking) -> Result<Outcome, Failure> {
+        asking.client.order(&["tasks", &self.task, "pause"]).await?;
+        done(asking, &format!("{} is paused; to go on: rollcall resume {}", self.task, self.task))
+    }
+}
+
+impl Resume {
+    /// Orders it.
+    pub(super) async fn execute(self, asking: &Asking) -> Result<Outcome, Failure> {
+        asking.client.order(&["tasks", &self.task, "resume"]).await?;
+        done(asking, &format!("{} goes on", self.task))
+    }
+}
+
+impl Rebuild {
+    /// Orders it.
+    pub(super) async fn execute(self, asking: &Asking) -> Result<Outcome, Failure> {
+        asking.client.order(&["rebuild", &self.sink]).await?;
+        done(asking, &format!("{} is being rebuilt; how far: rollcall status", self.sink))
+    }
+}
+
+/// Programs read the exit code.
+fn done(asking: &Asking, text: &str) -> Result<Outcome, Failure> {
+    if !asking.output.json {
+        asking.output.line(text)?;
+    }
+    Ok(Outcome::Done)
+}
