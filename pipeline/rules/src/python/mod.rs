@@ -5,7 +5,7 @@ mod int_text;
 mod json;
 pub(crate) mod re;
 mod str_repr;
-mod unicode;
+pub(crate) mod unicode;
 
 pub(crate) use float_text::{parse_float, remainder, write_float};
 pub(crate) use int_text::{INT_DIGITS_MAX, Int, parse_int};

@@ -1,0 +1,178 @@
+//! Sets of characters, compiled: what `[…]`, `\w` or a letter without regard to case accepts.
+
+use super::casefold::{ascii_lower, is_ascii_cased, is_cased, lower, same_upper, upper};
+use super::tree::{Class, CodePoint, Flags, SetItem};
+use crate::python::unicode::{decimal_digit, is_alphanumeric, is_space};
+
+/// The last character of the plane that Python keeps in a map; beyond it folding works otherwise.
+const MAPPED_MAX: CodePoint = 0xffff;
+
+/// How a character of the text is folded before it is looked up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Fold {
+    None,
+    Ascii,
+    Unicode,
+}
+
+impl Fold {
+    pub(super) fn of(flags: Flags) -> Self {
+        if !flags.has(Flags::IGNORE_CASE) {
+            Self::None
+        } else if flags.has(Flags::UNICODE) {
+            Self::Unicode
+        } else {
+            Self::Ascii
+        }
+    }
+
+    pub(super) fn apply(self, code: CodePoint) -> CodePoint {
+        match self {
+            Self::None => code,
+            Self::Ascii => ascii_lower(code),
+            Self::Unicode => lower(code),
+        }
+    }
+
+    fn is_cased(self, code: CodePoint) -> bool {
+        match self {
+            Self::None => false,
+            Self::Ascii => is_ascii_cased(code),
+            Self::Unicode => is_cased(code),
+        }
+    }
+
+    fn same_upper(self, lower: CodePoint) -> &'static [CodePoint] {
+        match self {
+            Self::None | Self::Ascii => &[],
+            Self::Unicode => same_upper(lower),
+        }
+    }
+}
+
+/// `\d`, `\s` or `\w` of an alphabet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Category {
+    class: Class,
+    negated: bool,
+    ascii: bool,
+}
+
+impl Category {
+    fn holds(self, code: CodePoint) -> bool {
+        let Some(c) = char::from_u32(code) else { return self.negated };
+        let holds = match (self.class, self.ascii) {
+            (Class::Digit, true) => c.is_ascii_digit(),
+            (Class::Digit, false) => decimal_digit(c).is_some(),
+            (Class::Space, true) => matches!(c, '\t'..='\r' | ' '),
+            (Class::Space, false) => is_space(c),
+            (Class::Word, ascii) => is_word(c, ascii),
+        };
+        holds != self.negated
+    }
+}
+
+/// What `\w` accepts and `\b` bounds.
+pub(super) fn is_word(c: char, ascii: bool) -> bool {
+    c == '_' || if ascii { c.is_ascii_alphanumeric() } else { is_alphanumeric(c) }
+}
+
+/// A compiled set.
+#[derive(Clone, Debug)]
+pub(super) struct CharSet {
+    fold: Fold,
+    negated: bool,
+    /// Sorted, without overlaps.
+    ranges: Vec<(CodePoint, CodePoint)>,
+    /// Ranges beyond the mapped plane under folding: the character or its upper case lies within.
+    either_case: Vec<(CodePoint, CodePoint)>,
+    categories: Vec<Category>,
+    /// The verdicts for ASCII, one bit each.
+    ascii: u128,
+}
+
+impl CharSet {
+    /// A set of several items.
+    pub(super) fn of_items(items: &[SetItem], negated: bool, flags: Flags) -> Self {
+        let fold = Fold::of(flags);
+        let mut set =
+            Self { fold, negated, ranges: vec![], either_case: vec![], categories: vec![], ascii: 0 };
+        let mut cased = false;
+        for item in items {
+            match item {
+                SetItem::Category { class, negated } => {
+                    let ascii = !flags.has(Flags::UNICODE);
+                    set.categories.push(Category { class: *class, negated: *negated, ascii });
+                }
+                SetItem::Literal(code) => set.add(*code, *code, fold, &mut cased),
+                SetItem::Range(low, high) => set.add(*low, *high, fold, &mut cased),
+            }
+        }
+        // Without a cased character in it, Python looks the text's characters up as they are.
+        set.fold = if cased { fold } else { Fold::None };
+        set.finished()
+    }
+
+    fn add(&mut self, low: CodePoint, high: CodePoint, fold: Fold, cased: &mut bool) {
+        if fold == Fold::None {
+            self.ranges.push((low, high));
+            return;
+        }
+        for code in low..=high.min(MAPPED_MAX) {
+            let folded = fold.apply(code);
+            self.ranges.push((folded, folded));
+            self.ranges.extend(fold.same_upper(folded).iter().map(|same| (*same, *same)));
+            *cased |= fold.is_cased(code);
+        }
+        if high > MAPPED_MAX {
+            *cased = true;
+            if low == high {
+                self.ranges.push((low, high));
+            } else {
+                self.either_case.push((low, high));
+            }
+        }
+    }
+
+    /// One character, perhaps negated, without regard to case; `None` when case plays no part.
+    pub(super) fn of_letter(code: CodePoint, negated: bool, flags: Flags) -> Option<Self> {
+        let fold = Fold::of(flags);
+        if !fold.is_cased(code) {
+            return None;
+        }
+        let folded = fold.apply(code);
+        let ranges =
+            std::iter::once(folded).chain(fold.same_upper(folded).iter().copied()).map(|c| (c, c)).collect();
+        Some(Self { fold, negated, ranges, either_case: vec![], categories: vec![], ascii: 0 }.finished())
+    }
+
+    fn finished(mut self) -> Self {
+        self.ranges.sort_unstable();
+        let mut merged: Vec<(CodePoint, CodePoint)> = Vec::with_capacity(self.ranges.len());
+        for (low, high) in std::mem::take(&mut self.ranges) {
+            match merged.last_mut() {
+                Some((_, end)) if low <= end.saturating_add(1) => *end = high.max(*end),
+                Some(_) | None => merged.push((low, high)),
+            }
+        }
+        merged.shrink_to_fit();
+        self.ranges = merged;
+        self.ascii = (0..128).filter(|code| self.looked_up(*code)).fold(0, |bits, code| bits | 1 << code);
+        self
+    }
+
+    /// Whether it accepts a character.
+    pub(super) fn accepts(&self, code: CodePoint) -> bool {
+        if code < 128 { self.ascii >> code & 1 == 1 } else { self.looked_up(code) }
+    }
+
+    fn looked_up(&self, code: CodePoint) -> bool {
+        let code = self.fold.apply(code);
+        let within = |(low, high): &(CodePoint, CodePoint), code| *low <= code && code <= *high;
+        let after = self.ranges.partition_point(|(low, _)| *low <= code);
+        let found = after > 0 && within(&self.ranges[after - 1], code)
+            || self.either_case.iter().any(|range| within(range, code) || within(range, upper(code)))
+            || self.categories.iter().any(|category| category.holds(code));
+        found != self.negated
+    }
+}
