@@ -1,5 +1,6 @@
 -- What the counts sink keeps for itself, whatever platform it serves (PROTOCOL.md §5, Counts).
 -- Run by the sink when its role may, else once by an administrator: `rollcall setup --print-sql` prints it with grants.
+-- Ids are compared byte by byte (COLLATE "C"): they have no language.
 -- Names are without schema: they land in the first schema of the search_path.
 
 -- One row: whose ledger this is. Every writer locks it first, so that writes, repairs and resets follow each other.
@@ -12,8 +13,8 @@ CREATE TABLE IF NOT EXISTS rollcall_count_log (
 -- The ledger: the newest absolute count that each partition has given of each (segment, environment).
 CREATE TABLE IF NOT EXISTS rollcall_count (
     log_id         text    NOT NULL,
-    segment_id     text    NOT NULL,
-    environment_id text    NOT NULL,
+    segment_id     text COLLATE "C" NOT NULL,
+    environment_id text COLLATE "C" NOT NULL,
     partition      integer NOT NULL,
     count          bigint  NOT NULL CHECK (count >= 0),
     fingerprint    text    NOT NULL, -- order-free, 16 hexadecimal digits

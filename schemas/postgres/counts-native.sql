@@ -2,8 +2,8 @@
 
 -- One row per (segment, environment) that is judged, zero included.
 CREATE TABLE IF NOT EXISTS rollcall_segment_count (
-    segment_id     text        NOT NULL,
-    environment_id text        NOT NULL,
+    segment_id     text COLLATE "C" NOT NULL,
+    environment_id text COLLATE "C" NOT NULL,
     count          bigint      NOT NULL CHECK (count >= 0),
     state          text        NOT NULL CHECK (state IN ('live', 'filling', 'unsupported')),
     reason         text,

@@ -131,10 +131,12 @@ fn keeps_row(preset: Preset, target: &Target) -> bool {
     }
 }
 
+/// The row as the ledger has it. An unsupported one keeps the sum, so that differences go on applying; readers of the
+/// view don't see it.
 fn absolute(pair: &Pair, target: &Target) -> NewRow {
     NewRow {
         pair: pair.clone(),
-        count: if target.state == State::Unsupported { 0 } else { target.count },
+        count: target.count,
         state: Some(target.state),
         reason: target.reason.clone(),
     }

@@ -97,7 +97,7 @@ fn what_is_removed_or_unsupported_has_no_count() {
         assert_eq!(gone(Preset::Flagsmith, State::Removed), nothing);
         assert_eq!(gone(Preset::Native, State::Removed), nothing);
         assert_eq!(gone(Preset::Flagsmith, State::Unsupported), nothing);
-        let unsupported = row(0, Some(State::Unsupported));
+        let unsupported = row(5, Some(State::Unsupported));
         let shown = if existing.is_some() { set(unsupported) } else { add(unsupported) };
         assert_eq!(gone(Preset::Native, State::Unsupported), shown);
     }

@@ -141,7 +141,7 @@ static NATIVE: RowSql = RowSql {
     differences: "
         WITH expected AS (
             SELECT segment_id, environment_id,
-                   CASE WHEN bool_or(state = 'unsupported') THEN 0 ELSE sum(count) END AS count,
+                   sum(count) AS count,
                    CASE WHEN bool_or(state = 'unsupported') THEN 'unsupported'
                         WHEN bool_or(state = 'filling') THEN 'filling' ELSE 'live' END AS state
             FROM rollcall_count

@@ -1,0 +1,7 @@
+//! The counts sink on a real Postgres: random histories against a plain sum, then case by case.
+
+mod cases;
+mod figures;
+mod history;
+mod rights;
+mod support;
