@@ -79,14 +79,24 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)?;
+impl Fault {
+    /// What is wrong and what it came from, without the repair.
+    #[must_use]
+    pub fn message(&self) -> String {
+        let mut text = self.what.clone();
         let mut cause: Option<&(dyn Error + 'static)> = self.source.as_deref().map(|e| e as _);
         while let Some(error) = cause {
-            write!(f, ": {error}")?;
+            text.push_str(": ");
+            text.push_str(&error.to_string());
             cause = error.source();
         }
+        text
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message())?;
         if let Some(repair) = &self.repair {
             write!(f, "\n  repair: {repair}")?;
         }

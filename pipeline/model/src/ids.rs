@@ -122,6 +122,17 @@ impl IdentityKey {
         Partition((hash % u64::from(partitions.max(1))) as u16)
     }
 
+    /// Reads `source/native id` back; digits are an integer id.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (source, id) = text.split_once('/')?;
+        let id = match id.parse::<i64>() {
+            Ok(number) if number.to_string() == id => NativeId::Int(number),
+            Ok(_) | Err(_) => NativeId::Text(Arc::from(id)),
+        };
+        Some(Self { source: source.into(), id })
+    }
+
     /// Bytes that sort by source, then as the source orders its ids: the key of the roster's store.
     #[must_use]
     pub fn sort_bytes(&self) -> Vec<u8> {

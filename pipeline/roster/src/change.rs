@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use rollcall_model::{
-    Cause, Change, ChangeRecord, EnvironmentId, Fault, IdentityKey, IdentityRecord, IdentityState, Image,
-    Input, Member, MembershipChange, MembershipRecord, NativeId, Place, QuarantineRecord, SegmentId,
+    Cause, Change, ChangeRecord, EnvironmentId, Fault, GateMode, IdentityKey, IdentityRecord, IdentityState,
+    Image, Input, Member, MembershipChange, MembershipRecord, NativeId, Place, QuarantineRecord, SegmentId,
     SourceName, Version, WaitingPatch,
 };
 
@@ -259,7 +259,7 @@ impl Session<'_> {
         reason: &Reason<'_>,
     ) -> Result<bool, Fault> {
         let catalog = std::sync::Arc::clone(&self.roster.catalog);
-        let mut after = Stored { state, ..before.clone() };
+        let mut after = Stored { state: exclude(&catalog, state), ..before.clone() };
         if let Some(place) = reason.place {
             after.place = place;
         }
@@ -445,6 +445,16 @@ impl Session<'_> {
 
     pub(crate) fn put(&mut self, stored: Stored) {
         self.written.insert(stored.key.sort_bytes(), Some(stored));
+    }
+}
+
+/// Images of an excluded organisation are not kept: a tombstone stands for them, on which later patches fall unheard,
+/// and a backfill brings them back when the gate opens (PROTOCOL.md §4, Gate).
+fn exclude(catalog: &Catalog, state: StoredState) -> StoredState {
+    let StoredState::Live(image) = &state else { return state };
+    match catalog.environment(&image.environment_id).map(|e| catalog.gate(&e.organisation_id)) {
+        Some(GateMode::Exclude) => StoredState::Deleted,
+        Some(GateMode::On | GateMode::Off) | None => state,
     }
 }
 

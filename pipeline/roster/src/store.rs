@@ -94,7 +94,7 @@ impl Stored {
 }
 
 /// Where a roster partition keeps its identities: a cache of the topics (DESIGN.md §3.5).
-pub trait Store: Send {
+pub trait Store: Send + Sync {
     /// One identity.
     ///
     /// # Errors

@@ -134,7 +134,7 @@ impl Session<'_> {
             SweepKind::Waiting => return self.quarantine_waiting(place, stored),
             SweepKind::Tombstones { before } => {
                 self.drop_tombstone(stored, *before);
-                None
+                return Ok(());
             }
             SweepKind::Absent(_) | SweepKind::Identities | SweepKind::Traits => None,
         };

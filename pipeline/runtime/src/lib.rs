@@ -1,2 +1,30 @@
-//! Filled in by its own change.
+//! A worker: topology → tasks, and the HTTP side by which they are watched and asked.
+//!
+//! ```text
+//!            ┌ source/… ─┐   ┌ roster/0 … roster/N-1 ┐   ┌ sink/… ─┐
+//! outside ─▶ │ intake    │─▶ │ session → one commit  │─▶ │ batches │─▶ outside
+//!            └───────────┘   └───────────▲───────────┘   └─────────┘
+//!                              catalog feed, store          counts feed ─▶ API
+//! ```
+//!
+//! Every arrow is the log. A task that fails stops nobody else; a task that is dropped lost nothing.
+
+pub mod admin;
+mod catalog_feed;
+pub mod counts_feed;
+mod http;
+mod intake;
+pub mod roster_store;
+mod roster_task;
+mod sink_task;
+mod source_task;
+pub mod tasks;
 pub mod topology;
+pub mod verify;
+pub mod wiring;
+mod worker;
+
+pub use wiring::{
+    FlushBounds, ListMembers, MembersRequest, SinkWiring, SourceWiring, StartSink, StartSource, Wiring,
+};
+pub use worker::{Shutdown, run};

@@ -1,0 +1,157 @@
+//! The HTTP side of a worker: health, metrics and the API under `/api/v1` that the command line speaks.
+//!
+//! `read` answers what is, `act` does what an operator asks. Everything but health and metrics wants the bearer token
+//! where one is set, since it shows personal data.
+
+mod act;
+mod read;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use metrics_exporter_prometheus::PrometheusHandle;
+use rollcall_model::{Fault, FaultKind, Log};
+use rollcall_roster::Catalog;
+use serde_json::json;
+use tokio::sync::{mpsc, watch};
+
+use crate::admin::Admin;
+use crate::counts_feed::CountsBoard;
+use crate::roster_store::RosterStores;
+use crate::source_task::SourceCommand;
+use crate::tasks::{TaskState, Tasks};
+use crate::wiring::ListMembers;
+
+/// What the handlers share.
+pub(crate) struct App {
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) tasks: Tasks,
+    pub(crate) catalog: watch::Receiver<Arc<Catalog>>,
+    pub(crate) counts: CountsBoard,
+    pub(crate) stores: RosterStores,
+    pub(crate) admin: Admin,
+    pub(crate) sources: BTreeMap<String, mpsc::Sender<SourceCommand>>,
+    pub(crate) sinks: Vec<(String, bool)>,
+    pub(crate) members: Option<ListMembers>,
+    pub(crate) token: Option<String>,
+    pub(crate) metrics: PrometheusHandle,
+    /// The environment the worker's own topology was read with.
+    pub(crate) env: fn(&str) -> Option<String>,
+}
+
+/// A refusal with its repair.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    status: StatusCode,
+    error: String,
+    repair: Option<String>,
+}
+
+impl Refusal {
+    pub(crate) fn new(status: StatusCode, error: impl Into<String>) -> Self {
+        Self { status, error: error.into(), repair: None }
+    }
+    pub(crate) fn not_found(error: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, error)
+    }
+    pub(crate) fn repair(mut self, repair: impl Into<String>) -> Self {
+        self.repair = Some(repair.into());
+        self
+    }
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        let status = match fault.kind {
+            FaultKind::Config | FaultKind::BadRecord => StatusCode::BAD_REQUEST,
+            FaultKind::Refused | FaultKind::Fenced => StatusCode::CONFLICT,
+            FaultKind::Retry => StatusCode::SERVICE_UNAVAILABLE,
+            FaultKind::Bug => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self { status, error: fault.message(), repair: fault.repair }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let body = match self.repair {
+            Some(repair) => json!({ "error": self.error, "repair": repair }),
+            None => json!({ "error": self.error }),
+        };
+        (self.status, Json(body)).into_response()
+    }
+}
+
+pub(crate) type Answer = Result<Json<serde_json::Value>, Refusal>;
+
+/// The routes.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    let api = Router::new()
+        .route("/status", get(read::status))
+        .route("/counts", get(read::counts))
+        .route("/members", get(read::members))
+        .route("/explain", get(read::explain))
+        .route("/topics", get(read::topics))
+        .route("/topics/{topic}/tail", get(read::tail))
+        .route("/quarantine", get(read::quarantine))
+        .route("/quarantine/{partition}/{offset}", get(read::quarantined))
+        .route("/quarantine/replay", post(act::replay))
+        .route("/verify", post(act::verify))
+        .route("/backfill", get(read::backfills).post(act::backfill))
+        .route("/fill", post(act::fill))
+        .route("/tasks/{*task}", post(act::task))
+        .route("/rebuild/{sink}", post(act::rebuild))
+        .route("/apply", post(act::apply))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), authorise));
+    Router::new()
+        .nest("/api/v1", api)
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(app)
+}
+
+async fn authorise(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    if let Some(token) = &app.token {
+        let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+        if !equal_in_constant_time(given.as_bytes(), token.as_bytes()) {
+            return Refusal::new(StatusCode::UNAUTHORIZED, "this instance wants a bearer token")
+                .repair("set http.token in topology.yaml to the instance's token")
+                .into_response();
+        }
+    }
+    next.run(request).await
+}
+
+/// Takes as long for a wrong first byte as for a wrong last one.
+fn equal_in_constant_time(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |differs, (x, y)| differs | (x ^ y)) == 0
+}
+
+/// Ready: every task that should run does.
+async fn ready(State(app): State<Arc<App>>) -> Response {
+    let waiting: Vec<_> = app
+        .tasks
+        .board()
+        .snapshot()
+        .into_iter()
+        .filter(|(_, status)| !matches!(status.state, TaskState::Running | TaskState::Paused))
+        .map(|(name, _)| name)
+        .collect();
+    if waiting.is_empty() {
+        (StatusCode::OK, "ready\n".to_owned()).into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for {}\n", waiting.join(", "))).into_response()
+    }
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> String {
+    app.metrics.render()
+}

@@ -1,0 +1,420 @@
+//! What is: status, counts, members, explanations, topics, quarantine.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use futures_util::stream;
+use rollcall_model::log::PollLimit;
+use rollcall_model::{
+    Consumer, CountState, EnvironmentId, Fault, Fetched, IdentityKey, NativeId, Partition, Place,
+    QuarantineRecord, SegmentId, SourceName, Topic,
+};
+use rollcall_roster::{Catalog, Store, Stored};
+use rollcall_rules::Context;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Answer, App, Refusal};
+use crate::roster_store::PartitionStore;
+use crate::roster_task::read_all;
+use crate::wiring::MembersRequest;
+
+/// Members of one answer at most.
+const MEMBERS_LIMIT_MAX: u32 = 1_000;
+
+pub(super) async fn status(State(app): State<Arc<App>>) -> Answer {
+    let board = app.tasks.board().snapshot();
+    let mut sources = Vec::new();
+    let mut tasks = Vec::new();
+    let now_us = now_us();
+    for (name, status) in &board {
+        let mut task = json!({ "task": name });
+        if let (Some(task), Ok(Value::Object(fields))) = (task.as_object_mut(), serde_json::to_value(status))
+        {
+            task.extend(fields);
+        }
+        if let Some(source) = name.strip_prefix("source/") {
+            let as_of_us = app.counts.as_of_us(&SourceName::from(source), app.log.partitions());
+            if let (Some(task), Some(as_of_us)) = (task.as_object_mut(), as_of_us) {
+                task.insert("lag_seconds".to_owned(), json!(((now_us - as_of_us).max(0) as f64) / 1e6));
+            }
+            let backfill = status.facts.get("backfill").cloned().unwrap_or(Value::Null);
+            sources.push(json!({ "name": source, "as_of_us": as_of_us, "backfill": backfill }));
+        }
+        tasks.push(task);
+    }
+    let fills: Vec<_> = board
+        .iter()
+        .filter_map(|(name, status)| {
+            let partition: u16 = name.strip_prefix("roster/")?.parse().ok()?;
+            let jobs = status.facts.get("fills")?.as_u64().filter(|jobs| *jobs > 0)?;
+            Some(json!({ "partition": partition, "jobs": jobs }))
+        })
+        .collect();
+    let parked = parked(&app).await?;
+    Ok(Json(json!({
+        "log_id": app.log.id(), "partitions": app.log.partitions(), "tasks": tasks, "sources": sources,
+        "fills": fills, "parked": parked,
+    })))
+}
+
+/// The wall clock, for showing lag only.
+#[allow(clippy::disallowed_methods)]
+fn now_us() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+async fn parked(app: &App) -> Result<usize, Fault> {
+    let mut keys = std::collections::BTreeSet::new();
+    for (_, _, record) in quarantine_records(app).await? {
+        if record.parks {
+            keys.insert(record.key.map(|key| key.to_string()));
+        }
+    }
+    Ok(keys.len())
+}
+
+#[derive(Deserialize)]
+pub(super) struct Pair {
+    segment: Option<SegmentId>,
+    environment: Option<EnvironmentId>,
+}
+
+pub(super) async fn counts(State(app): State<Arc<App>>, Query(pair): Query<Pair>) -> Answer {
+    let catalog = Arc::clone(&app.catalog.borrow());
+    let mut counts = Vec::new();
+    let mut owners = std::collections::BTreeSet::new();
+    for (segment_id, environment_id, environment_key) in crate::admin::judged_pairs(&catalog) {
+        let wanted = pair.segment.as_ref().is_none_or(|s| *s == segment_id)
+            && pair
+                .environment
+                .as_ref()
+                .is_none_or(|e| e.as_str() == environment_key || *e == environment_id);
+        let Some(segment) = catalog.segment(&segment_id).filter(|_| wanted) else { continue };
+        if let Some(environment) = catalog.environment(&environment_id) {
+            owners.insert(environment.owner.clone());
+        }
+        let shown = app.counts.get(&segment_id, &environment_id);
+        let (count, state, reason) = match shown {
+            None => (Some(0), "filling", None),
+            Some(shown) => match shown.state {
+                CountState::Live => (Some(shown.count), "live", None),
+                CountState::Filling => (Some(shown.count), "filling", None),
+                CountState::Unsupported { reason } => (None, "unsupported", Some(reason)),
+                CountState::Removed => continue,
+            },
+        };
+        counts.push(json!({
+            "segment_id": segment_id, "segment_name": segment.doc.name, "environment_id": environment_id,
+            "environment_key": environment_key, "count": count, "state": state, "reason": reason,
+        }));
+    }
+    let as_of: Option<Vec<_>> = owners.iter().map(|o| app.counts.as_of_us(o, app.log.partitions())).collect();
+    Ok(Json(json!({ "as_of_us": as_of.and_then(|all| all.into_iter().min()), "counts": counts })))
+}
+
+#[derive(Deserialize)]
+pub(super) struct MembersQuery {
+    segment: SegmentId,
+    environment: EnvironmentId,
+    query: Option<String>,
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+/// An environment by its id or its api key.
+fn environment<'c>(
+    catalog: &'c Catalog,
+    name: &EnvironmentId,
+) -> Result<&'c rollcall_model::EnvironmentDoc, Refusal> {
+    let found = catalog.environment(name).or_else(|| catalog.environments().find(|e| e.key == name.as_str()));
+    found.ok_or_else(|| {
+        Refusal::not_found(format!("there is no environment '{name}'")).repair("`rollcall counts` lists them")
+    })
+}
+
+pub(super) async fn members(State(app): State<Arc<App>>, Query(query): Query<MembersQuery>) -> Answer {
+    let catalog = Arc::clone(&app.catalog.borrow());
+    let environment = environment(&catalog, &query.environment)?;
+    if catalog.segment(&query.segment).is_none() {
+        return Err(Refusal::not_found(format!("there is no segment '{}'", query.segment)));
+    }
+    let Some(list) = &app.members else {
+        return Err(Refusal::new(StatusCode::CONFLICT, "no sink of this topology can list members")
+            .repair("add a sink of type clickhouse to topology.yaml"));
+    };
+    let request = MembersRequest {
+        segment_id: query.segment,
+        environment_id: environment.id.clone(),
+        environment_key: environment.key.clone(),
+        query: query.query,
+        limit: query.limit.unwrap_or(100).clamp(1, MEMBERS_LIMIT_MAX),
+        cursor: query.cursor,
+    };
+    Ok(Json(list(request).await?))
+}
+
+#[derive(Deserialize)]
+pub(super) struct ExplainQuery {
+    segment: SegmentId,
+    environment: EnvironmentId,
+    identity: String,
+}
+
+pub(super) async fn explain(State(app): State<Arc<App>>, Query(query): Query<ExplainQuery>) -> Answer {
+    let catalog = Arc::clone(&app.catalog.borrow());
+    let environment = environment(&catalog, &query.environment)?;
+    let Some(segment) = catalog.segment(&query.segment) else {
+        return Err(Refusal::not_found(format!("there is no segment '{}'", query.segment)));
+    };
+    let (stores, log, identity) = (app.stores.clone(), Arc::clone(&app.log), query.identity.clone());
+    let (environment_id, owner) = (environment.id.clone(), environment.owner.clone());
+    let found = tokio::task::spawn_blocking(move || {
+        find_identity(&stores, log.partitions(), &owner, &environment_id, &identity)
+    });
+    let found =
+        found.await.map_err(|e| Fault::bug("the search for an identity broke off").from_source(e))??;
+    let Some(stored) = found else {
+        return Err(Refusal::not_found(format!(
+            "there is no identity '{}' in environment {}, neither by identifier nor by id",
+            query.identity, environment.id
+        )));
+    };
+    let Some(image) = stored.image() else {
+        return Err(Refusal::not_found(format!("identity '{}' is deleted", query.identity)));
+    };
+    let key = stored.identity_key.clone().unwrap_or_else(|| stored.key.id.to_string());
+    let context = Context {
+        environment_key: &environment.key,
+        environment_name: &environment.name,
+        identifier: &image.identifier,
+        identity_key: &key,
+        traits: &image.traits,
+        system_traits: &image.system_traits,
+    };
+    let member = stored.members.iter().any(|member| member.segment_id == query.segment);
+    Ok(Json(json!({
+        "member": member,
+        "unsupported": segment.compiled.unsupported(),
+        "identity": { "id": stored.key.id, "identifier": image.identifier, "identity_key": key },
+        "parked": !stored.parked.is_empty(),
+        "judged": segment.compiled.explain(&context),
+    })))
+}
+
+/// By native id at once, by identifier in a walk over the stores.
+fn find_identity(
+    stores: &crate::roster_store::RosterStores,
+    partitions: u16,
+    owner: &SourceName,
+    environment: &EnvironmentId,
+    identity: &str,
+) -> Result<Option<Stored>, Fault> {
+    if let Ok(number) = identity.parse::<i64>() {
+        let key = IdentityKey { source: owner.clone(), id: NativeId::Int(number) };
+        let store = PartitionStore::view(stores.clone(), key.partition(partitions));
+        if let Some(stored) = store.get(&key.sort_bytes())? {
+            if stored.image().is_some_and(|image| image.environment_id == *environment) {
+                return Ok(Some(stored));
+            }
+        }
+    }
+    for partition in (0..partitions).map(Partition) {
+        let store = PartitionStore::view(stores.clone(), partition);
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let rows = store.scan(after.as_deref(), 1_000)?;
+            let Some((last, _)) = rows.last() else { break };
+            after = Some(last.clone());
+            let found = rows.into_iter().find(|(_, stored)| {
+                stored.key.source == *owner
+                    && stored
+                        .image()
+                        .is_some_and(|i| i.environment_id == *environment && i.identifier == identity)
+            });
+            if let Some((_, stored)) = found {
+                return Ok(Some(stored));
+            }
+        }
+    }
+    Ok(None)
+}
+
+pub(super) async fn backfills(State(app): State<Arc<App>>) -> Answer {
+    let board = app.tasks.board().snapshot();
+    let of =
+        |name: &String| board.get(&format!("source/{name}")).and_then(|s| s.facts.get("backfill").cloned());
+    let backfills: Vec<_> =
+        app.sources.keys().map(|name| json!({ "source": name, "backfill": of(name) })).collect();
+    Ok(Json(json!({ "backfills": backfills })))
+}
+
+pub(super) async fn topics(State(app): State<Arc<App>>) -> Answer {
+    let mut topics = Vec::new();
+    for topic in Topic::ALL {
+        let partitions = if topic.is_partitioned() { app.log.partitions() } else { 1 };
+        for partition in (0..partitions).map(Partition) {
+            let range = app.log.range(*topic, partition).await?;
+            topics.push(json!({
+                "name": topic.name(), "partition": partition,
+                "start": range.start.offset, "end": range.end.offset,
+            }));
+        }
+    }
+    Ok(Json(json!({ "topics": topics })))
+}
+
+#[derive(Deserialize)]
+pub(super) struct TailQuery {
+    partition: Option<u16>,
+    from: Option<String>,
+    follow: Option<bool>,
+    limit: Option<u64>,
+}
+
+pub(super) async fn tail(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    Query(query): Query<TailQuery>,
+) -> Result<Response, Refusal> {
+    let Some(topic) = Topic::by_name(&name) else {
+        let names: Vec<_> = Topic::ALL.iter().map(|topic| topic.name()).collect();
+        return Err(Refusal::not_found(format!(
+            "there is no topic '{name}'; there are {}",
+            names.join(", ")
+        )));
+    };
+    let partitions = if topic.is_partitioned() { app.log.partitions() } else { 1 };
+    if query.partition.is_some_and(|partition| partition >= partitions) {
+        return Err(Refusal::not_found(format!("topic '{name}' has partitions 0 to {}", partitions - 1)));
+    }
+    let mut from = BTreeMap::new();
+    let mut ends = BTreeMap::new();
+    for partition in (0..partitions).filter(|p| query.partition.is_none_or(|q| q == *p)).map(Partition) {
+        let range = app.log.range(topic, partition).await?;
+        let place = match query.from.as_deref() {
+            None | Some("beginning") => range.start,
+            Some("end") => range.end,
+            Some(offset) => {
+                let bad = || Refusal::new(StatusCode::BAD_REQUEST, "from is beginning, end or an offset");
+                let offset = offset.parse().map_err(|_| bad())?;
+                Place { offset, ..range.start }.max(range.start)
+            }
+        };
+        from.insert((topic, partition), place);
+        ends.insert(partition, range.end);
+    }
+    let follow = query.follow.unwrap_or(false);
+    let left = query.limit.unwrap_or(u64::MAX);
+    let consumer = app.log.consumer(from.clone()).await?;
+    let reached: BTreeMap<_, _> =
+        from.into_iter().map(|((_, partition), place)| (partition, place)).collect();
+    let state = Tail { consumer, reached, ends, follow, left };
+    let lines = stream::unfold(state, next_lines);
+    let body = Body::from_stream(lines);
+    Response::builder()
+        .header("content-type", "application/x-ndjson")
+        .body(body)
+        .map_err(|e| Fault::bug("a response can't be built").from_source(e).into())
+}
+
+struct Tail {
+    consumer: Box<dyn Consumer>,
+    reached: BTreeMap<Partition, Place>,
+    ends: BTreeMap<Partition, Place>,
+    follow: bool,
+    left: u64,
+}
+
+async fn next_lines(mut tail: Tail) -> Option<(Result<Bytes, Fault>, Tail)> {
+    let wait = if tail.follow { Duration::from_secs(2) } else { Duration::from_millis(50) };
+    let limit = PollLimit { records_max: 1_000, bytes_max: 1 << 20, wait };
+    let at_end =
+        tail.reached.iter().all(|(partition, place)| tail.ends.get(partition).is_none_or(|end| place >= end));
+    if tail.left == 0 || (at_end && !tail.follow) {
+        return None;
+    }
+    let records = match tail.consumer.poll(limit).await {
+        Ok(records) => records,
+        Err(fault) => {
+            tail.left = 0;
+            return Some((Err(fault), tail));
+        }
+    };
+    if records.is_empty() && !tail.follow {
+        return None;
+    }
+    let mut lines = Vec::new();
+    for fetched in records {
+        let Fetched { place, record } = fetched;
+        tail.reached.insert(record.partition, Place { offset: place.offset + 1, ..place });
+        if tail.left == 0 {
+            break;
+        }
+        tail.left -= 1;
+        let value = record.value.as_deref().map(|value| {
+            serde_json::from_slice::<Value>(value).unwrap_or_else(|_| String::from_utf8_lossy(value).into())
+        });
+        let headers: BTreeMap<_, _> = record.headers.into_iter().collect();
+        let line = json!({
+            "topic": record.topic.name(), "partition": record.partition, "offset": place.offset,
+            "key": String::from_utf8_lossy(&record.key), "value": value, "headers": headers,
+        });
+        lines.extend_from_slice(line.to_string().as_bytes());
+        lines.push(b'\n');
+    }
+    Some((Ok(Bytes::from(lines)), tail))
+}
+
+/// What is in quarantine now, with its place there.
+pub(super) async fn quarantine_records(app: &App) -> Result<Vec<(Partition, u64, QuarantineRecord)>, Fault> {
+    let mut records = Vec::new();
+    for partition in (0..app.log.partitions()).map(Partition) {
+        let mut newest = BTreeMap::new();
+        for fetched in read_all(&app.log, Topic::Quarantine, partition).await? {
+            newest.insert(fetched.record.key, (fetched.place.offset, fetched.record.value));
+        }
+        for (offset, value) in newest.into_values() {
+            let Some(value) = value else { continue };
+            let record = serde_json::from_slice(&value).map_err(|e| {
+                Fault::bad_record(format!("quarantine/{partition} at {offset}")).from_source(e)
+            })?;
+            records.push((partition, offset, record));
+        }
+    }
+    Ok(records)
+}
+
+#[derive(Deserialize)]
+pub(super) struct Limit {
+    limit: Option<usize>,
+}
+
+pub(super) async fn quarantine(State(app): State<Arc<App>>, Query(query): Query<Limit>) -> Answer {
+    let records = quarantine_records(&app).await?;
+    let shown = records.iter().take(query.limit.unwrap_or(100)).map(|(partition, offset, record)| {
+        json!({
+            "partition": partition, "offset": offset, "key": record.key.as_ref().map(ToString::to_string),
+            "reason": record.reason, "origin": record.origin, "position": record.position,
+        })
+    });
+    Ok(Json(json!({ "records": shown.collect::<Vec<_>>(), "total": records.len() })))
+}
+
+pub(super) async fn quarantined(
+    State(app): State<Arc<App>>,
+    Path((partition, offset)): Path<(u16, u64)>,
+) -> Answer {
+    let records = quarantine_records(&app).await?;
+    let found = records.into_iter().find(|(p, o, _)| *p == Partition(partition) && *o == offset);
+    let (_, _, record) = found
+        .ok_or_else(|| Refusal::not_found(format!("nothing is in quarantine at {partition}/{offset}")))?;
+    Ok(Json(serde_json::to_value(record).map_err(|e| Fault::bug("a record has no JSON").from_source(e))?))
+}

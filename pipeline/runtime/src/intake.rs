@@ -1,0 +1,325 @@
+//! What a source's events become in the log: the platform's verdicts, in the order of PROTOCOL.md §3.
+//!
+//! Pure: events in, records out. The state that must survive is [`SourceState`], committed with the records.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use rollcall_model::catalog::CatalogEntry;
+use rollcall_model::control::{CONTROL_KEY, Truncated};
+use rollcall_model::source::BackfillPlan;
+use rollcall_model::{
+    BackfillId, Change, ChangeRecord, Fault, IdentityKey, Input, NativeId, Page, Partition, Position,
+    QuarantineRecord, Record, SourceEvent, SourceName, TableRole, Topic, Transaction,
+};
+use rollcall_platforms::{CatalogDelta, Platform};
+use serde::{Deserialize, Serialize};
+
+/// What a source task must remember.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct SourceState {
+    /// Everything up to here is in the log.
+    pub(crate) position: Option<Position>,
+    /// The source's clock there.
+    pub(crate) at_us: i64,
+    /// Its catalog number.
+    pub(crate) catalog_number: u64,
+    /// Backfills begun so far; the next one's name.
+    pub(crate) backfills: u64,
+    /// The one under way.
+    pub(crate) backfill: Option<Backfill>,
+}
+
+/// A backfill under way.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct Backfill {
+    pub(crate) plan: BackfillPlan,
+    pub(crate) paused: bool,
+    pub(crate) rows: u64,
+}
+
+/// Turns events into records.
+pub(crate) struct Intake {
+    source: SourceName,
+    partitions: u16,
+    platform: Platform,
+    roles: BTreeMap<&'static str, TableRole>,
+    state: SourceState,
+    records: Vec<Record>,
+}
+
+impl Intake {
+    pub(crate) fn new(source: SourceName, partitions: u16, platform: Platform, state: SourceState) -> Self {
+        let roles = platform.tables().into_iter().map(|table| (table.name, table.role)).collect();
+        Self { source, partitions, platform, roles, state, records: Vec::new() }
+    }
+
+    pub(crate) fn state(&self) -> &SourceState {
+        &self.state
+    }
+
+    /// The backfill that the source should run now.
+    pub(crate) fn plan(&self) -> Option<BackfillPlan> {
+        self.state.backfill.as_ref().filter(|b| !b.paused).map(|b| b.plan.clone())
+    }
+
+    pub(crate) fn pending(&self) -> usize {
+        self.records.len()
+    }
+
+    pub(crate) fn drain(&mut self) -> Vec<Record> {
+        std::mem::take(&mut self.records)
+    }
+
+    /// What the status page shows.
+    pub(crate) fn facts(&self) -> Vec<(&'static str, serde_json::Value)> {
+        let mut facts = vec![
+            ("position", self.state.position.as_ref().map(ToString::to_string).into()),
+            ("as_of_us", self.state.at_us.into()),
+        ];
+        facts.push((
+            "backfill",
+            match &self.state.backfill {
+                None => serde_json::Value::Null,
+                Some(b) => serde_json::json!({
+                    "id": b.plan.id.0,
+                    "state": if b.paused { "paused" } else { "running" },
+                    "done_through": b.plan.next_from.as_ref().map(ToString::to_string),
+                    "rows": b.rows,
+                }),
+            },
+        ));
+        facts
+    }
+
+    /// Begins a whole backfill and says so in every partition.
+    ///
+    /// # Errors
+    /// A bug fault when a record can't be written as JSON.
+    pub(crate) fn begin_backfill(&mut self) -> Result<String, Fault> {
+        self.state.backfills += 1;
+        let id = format!("{}-{}", self.source, self.state.backfills);
+        let plan = BackfillPlan { id: BackfillId(id.clone()), catalog: true, next_from: None };
+        self.state.backfill = Some(Backfill { plan, paused: false, rows: 0 });
+        self.control(&Input::Begin { source: self.source.clone(), backfill: BackfillId(id.clone()) })?;
+        Ok(id)
+    }
+
+    pub(crate) fn pause_backfill(&mut self, pause: bool) -> Option<String> {
+        let backfill = self.state.backfill.as_mut()?;
+        backfill.paused = pause;
+        Some(backfill.plan.id.0.clone())
+    }
+
+    /// How far this source has come, for every partition.
+    ///
+    /// # Errors
+    /// A bug fault when a record can't be written as JSON.
+    pub(crate) fn watermark(&mut self) -> Result<(), Fault> {
+        let Some(position) = &self.state.position else { return Ok(()) };
+        let (source, position, at_us) = (self.source.clone(), position.to_string(), self.state.at_us);
+        self.control(&Input::Watermark { source, position, at_us })
+    }
+
+    /// Takes the next event.
+    ///
+    /// # Errors
+    /// A bug fault when a record can't be written as JSON.
+    pub(crate) fn take(&mut self, event: SourceEvent) -> Result<(), Fault> {
+        match event {
+            SourceEvent::Transaction(transaction) => self.transaction(transaction),
+            SourceEvent::Catalog(snapshot) => {
+                let delta = self.platform.catalog_snapshot(&snapshot.tables);
+                self.catalog(delta, &snapshot.position)?;
+                if let Some(backfill) = &mut self.state.backfill {
+                    backfill.plan.catalog = false;
+                }
+                self.moved(snapshot.position, snapshot.read_time_us);
+                Ok(())
+            }
+            SourceEvent::Page(page) => self.page(page),
+            SourceEvent::Idle { position, at_us } => {
+                self.moved(position, at_us);
+                Ok(())
+            }
+        }
+    }
+
+    fn moved(&mut self, position: Position, at_us: i64) {
+        self.state.position = Some(position);
+        self.state.at_us = self.state.at_us.max(at_us);
+    }
+
+    fn transaction(&mut self, transaction: Transaction) -> Result<(), Fault> {
+        let Transaction { position, commit_time_us, truncated, catalog, groups, .. } = transaction;
+        if !catalog.is_empty() || !truncated.is_empty() {
+            let delta = self.platform.catalog(&catalog, &truncated);
+            self.catalog(delta, &position)?;
+        }
+        for table in &truncated {
+            self.truncate(table, commit_time_us)?;
+        }
+        for group in &groups {
+            if let Some(change) = self.platform.change(group) {
+                self.change(group.id.clone(), change, commit_time_us, &position, None)?;
+            }
+        }
+        self.moved(position, commit_time_us);
+        Ok(())
+    }
+
+    fn truncate(&mut self, table: &Arc<str>, source_time_us: i64) -> Result<(), Fault> {
+        let what = match self.roles.get(&**table) {
+            Some(TableRole::Identity { .. }) => Truncated::Identities,
+            Some(TableRole::IdentityPart { .. }) => Truncated::Traits,
+            Some(TableRole::Catalog { .. }) | None => return Ok(()),
+        };
+        self.control(&Input::Truncate { source: self.source.clone(), what, source_time_us })
+    }
+
+    fn catalog(&mut self, delta: CatalogDelta, position: &Position) -> Result<(), Fault> {
+        for row in delta.rows {
+            let value = row.row.as_ref().map(serde_json::to_vec).transpose().map_err(not_json)?;
+            self.shared(Topic::CatalogRows, format!("{}/{}", self.source, row.key), value);
+        }
+        for rejected in delta.rejected {
+            self.quarantine(None, rejected.reason, rejected.raw, position)?;
+        }
+        if delta.docs.is_empty() {
+            return Ok(());
+        }
+        self.state.catalog_number += 1;
+        let number = self.state.catalog_number;
+        for doc in delta.docs {
+            let entry = CatalogEntry { writer: self.source.clone(), number, doc };
+            let value = serde_json::to_vec(&entry).map_err(not_json)?;
+            self.shared(Topic::Catalog, entry.doc.key(), Some(value));
+        }
+        self.control(&Input::Catalog { writer: self.source.clone(), number })
+    }
+
+    fn page(&mut self, page: Page) -> Result<(), Fault> {
+        let Page { backfill, from, to, position, read_time_us, groups, broken } = page;
+        let mut present: Vec<BTreeSet<NativeId>> = vec![BTreeSet::new(); usize::from(self.partitions)];
+        let ids = groups.iter().map(|group| &group.id).chain(broken.iter().map(|(id, _)| id));
+        for id in ids {
+            let partition = self.key(id).partition(self.partitions);
+            if let Some(set) = present.get_mut(usize::from(partition.0)) {
+                set.insert(id.clone());
+            }
+        }
+        for (partition, present) in (0..self.partitions).map(Partition).zip(present) {
+            let input = Input::Page {
+                source: self.source.clone(),
+                backfill: backfill.clone(),
+                from: from.clone(),
+                to: to.clone(),
+                present,
+                source_time_us: read_time_us,
+            };
+            self.control_in(partition, &input)?;
+        }
+        if let Some(running) = &mut self.state.backfill {
+            running.rows += groups.len() as u64;
+            running.plan.next_from.clone_from(&to);
+        }
+        for group in &groups {
+            let change = self.platform.page_change(group);
+            self.change(group.id.clone(), change, read_time_us, &position, Some(&backfill))?;
+        }
+        for (id, reason) in broken {
+            let change = Change::Invalid { reason, raw: String::new() };
+            self.change(id, change, read_time_us, &position, Some(&backfill))?;
+        }
+        if to.is_none() {
+            self.control(&Input::End { source: self.source.clone(), backfill })?;
+            self.state.backfill = None;
+        }
+        self.moved(position, read_time_us);
+        Ok(())
+    }
+
+    fn key(&self, id: &NativeId) -> IdentityKey {
+        IdentityKey { source: self.source.clone(), id: id.clone() }
+    }
+
+    fn change(
+        &mut self,
+        id: NativeId,
+        change: Change,
+        source_time_us: i64,
+        position: &Position,
+        backfill: Option<&BackfillId>,
+    ) -> Result<(), Fault> {
+        let key = self.key(&id);
+        let record = ChangeRecord {
+            source: self.source.clone(),
+            id,
+            change,
+            source_time_us,
+            position: position.to_string(),
+            backfill: backfill.cloned(),
+        };
+        let headers = vec![
+            ("lane".to_owned(), position.lane.to_string()),
+            ("position".to_owned(), position.to_string()),
+        ];
+        self.records.push(Record {
+            topic: Topic::IdentityChanges,
+            partition: key.partition(self.partitions),
+            key: key.to_string().into_bytes(),
+            value: Some(serde_json::to_vec(&Input::Change(record)).map_err(not_json)?),
+            headers,
+        });
+        Ok(())
+    }
+
+    fn quarantine(
+        &mut self,
+        key: Option<IdentityKey>,
+        reason: String,
+        raw: String,
+        position: &Position,
+    ) -> Result<(), Fault> {
+        let record = QuarantineRecord {
+            key,
+            reason,
+            origin: format!("source-{}", self.source),
+            payload: serde_json::Value::String(raw),
+            place: None,
+            position: position.to_string(),
+            parks: false,
+        };
+        metrics::counter!("rollcall_quarantined_total", "origin" => "source").increment(1);
+        let name = format!("catalog/{}/{}", record.origin, position);
+        let value = serde_json::to_vec(&record).map_err(not_json)?;
+        self.shared(Topic::Quarantine, name, Some(value));
+        Ok(())
+    }
+
+    fn shared(&mut self, topic: Topic, key: String, value: Option<Vec<u8>>) {
+        let record =
+            Record { topic, partition: Partition(0), key: key.into_bytes(), value, headers: Vec::new() };
+        self.records.push(record);
+    }
+
+    /// A control record in every partition, before what follows it.
+    fn control(&mut self, input: &Input) -> Result<(), Fault> {
+        (0..self.partitions).map(Partition).try_for_each(|partition| self.control_in(partition, input))
+    }
+
+    fn control_in(&mut self, partition: Partition, input: &Input) -> Result<(), Fault> {
+        self.records.push(Record {
+            topic: Topic::IdentityChanges,
+            partition,
+            key: CONTROL_KEY.as_bytes().to_vec(),
+            value: Some(serde_json::to_vec(input).map_err(not_json)?),
+            headers: Vec::new(),
+        });
+        Ok(())
+    }
+}
+
+fn not_json(e: serde_json::Error) -> Fault {
+    Fault::bug("a record can't be written as JSON").from_source(e)
+}

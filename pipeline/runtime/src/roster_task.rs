@@ -1,0 +1,280 @@
+//! One roster partition at work: `identity-changes` → [`Roster`] → one commit → store.
+//!
+//! A commit takes as many inputs as are there, up to a bound, so that a busy partition pays one sync for many
+//! changes and an idle one answers at once. Fills take their turn between inputs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rollcall_model::control::CONTROL_KEY;
+use rollcall_model::log::PollLimit;
+use rollcall_model::{
+    Fault, Fetched, IdentityKey, Input, Log, Partition, Place, Producer, Progress, QuarantineRecord,
+    ReadRange, Topic,
+};
+use rollcall_roster::{Catalog, Output, Roster, RosterState, Turn};
+use tokio::sync::watch;
+use tracing::info;
+
+use crate::roster_store::{PartitionStore, RosterStores};
+use crate::tasks::Reporter;
+
+/// Inputs of one commit.
+const INPUTS_MAX: usize = 2_000;
+const INPUT_BYTES_MAX: usize = 8 << 20;
+/// How long an idle partition waits for input.
+const IDLE_WAIT: Duration = Duration::from_secs(1);
+
+/// What a roster task needs.
+#[derive(Clone)]
+pub(crate) struct RosterTask {
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) stores: RosterStores,
+    pub(crate) partition: Partition,
+    pub(crate) catalog: watch::Receiver<Arc<Catalog>>,
+    pub(crate) tombstone_retention: Duration,
+}
+
+struct Running<'t> {
+    task: &'t RosterTask,
+    producer: Box<dyn Producer>,
+    roster: Roster,
+    store: PartitionStore,
+    next: Place,
+    catalog: watch::Receiver<Arc<Catalog>>,
+    reporter: Reporter,
+}
+
+/// The name of a roster partition's task.
+pub(crate) fn name(partition: Partition) -> String {
+    format!("roster/{partition}")
+}
+
+impl RosterTask {
+    pub(crate) async fn run(self, reporter: Reporter) -> Result<(), Fault> {
+        let at = (Topic::IdentityChanges, self.partition);
+        let opened = self.log.open(&name(self.partition)).await?;
+        let (state, next) = match opened.progress {
+            Some(progress) => {
+                let state: RosterState = serde_json::from_value(progress.state).map_err(|e| {
+                    Fault::refused(format!(
+                        "the progress of roster partition {} can't be read",
+                        self.partition
+                    ))
+                    .from_source(e)
+                    .repair("run the version of rollcall that wrote the log")
+                })?;
+                (state, progress.reads.get(&at).copied())
+            }
+            None => (RosterState::default(), None),
+        };
+        let next = match next {
+            Some(next) => next,
+            None => self.log.range(at.0, at.1).await?.start,
+        };
+        let (store, restored) =
+            PartitionStore::open(self.stores.clone(), &self.log, self.partition, state.seq).await?;
+        if restored > 0 {
+            info!(partition = self.partition.0, records = restored, "store caught up with its topics");
+        }
+        let retention_us = i64::try_from(self.tombstone_retention.as_micros()).unwrap_or(i64::MAX);
+        let mut roster =
+            Roster::new(self.log.id().clone(), self.partition, state, store.counts()?, retention_us);
+        let mut catalog = self.catalog.clone();
+        roster.set_catalog(Arc::clone(&catalog.borrow_and_update()));
+        let mut running =
+            Running { task: &self, producer: opened.producer, roster, store, next, catalog, reporter };
+        running.reporter.running();
+        running.serve().await
+    }
+}
+
+impl Running<'_> {
+    async fn serve(&mut self) -> Result<(), Fault> {
+        let at = (Topic::IdentityChanges, self.task.partition);
+        let mut consumer = self.task.log.consumer(BTreeMap::from([(at, self.next)])).await?;
+        let mut applied: u64 = 0;
+        let mut since = Instant::now();
+        loop {
+            let wait = if self.roster.is_filling() { Duration::ZERO } else { IDLE_WAIT };
+            let limit = PollLimit { records_max: INPUTS_MAX, bytes_max: INPUT_BYTES_MAX, wait };
+            let fetched = consumer.poll(limit).await?;
+            applied += fetched.len() as u64;
+            self.take_catalog();
+            self.apply_all(&fetched).await?;
+            if self.roster.is_filling() {
+                self.fill().await?;
+            }
+            if since.elapsed() >= IDLE_WAIT {
+                let rate = applied as f64 / since.elapsed().as_secs_f64();
+                self.reporter.fact("records_per_second", rate.round());
+                let range = self.task.log.range(at.0, at.1).await?;
+                self.report(range);
+                (applied, since) = (0, Instant::now());
+            }
+        }
+    }
+
+    fn report(&self, range: ReadRange) {
+        let state = self.roster.state();
+        self.reporter.fact("lag_records", range.end.offset.saturating_sub(self.next.offset));
+        self.reporter.fact("seq", state.seq.0);
+        self.reporter.fact("fills", state.fills.jobs.len());
+        self.reporter.fact("suspended", state.suspended.keys().map(ToString::to_string).collect::<Vec<_>>());
+        self.reporter.fact("loaded", state.loaded.iter().map(ToString::to_string).collect::<Vec<_>>());
+    }
+
+    fn take_catalog(&mut self) {
+        if self.catalog.has_changed().unwrap_or(false) {
+            let catalog = Arc::clone(&self.catalog.borrow_and_update());
+            self.roster.set_catalog(catalog);
+        }
+    }
+
+    /// Applies inputs and commits; an input that needs something first is handed in again.
+    async fn apply_all(&mut self, fetched: &[Fetched]) -> Result<(), Fault> {
+        let mut at = 0;
+        while at < fetched.len() {
+            let (output, need) = self.apply_some(fetched, &mut at)?;
+            let reached = match at.checked_sub(1).and_then(|last| fetched.get(last)) {
+                Some(last) => Place { offset: last.place.offset + 1, ..last.place },
+                None => self.next,
+            };
+            self.commit(output, reached).await?;
+            match need {
+                None => {}
+                Some(Need::Catalog(writer, number)) => {
+                    let there = |catalog: &Arc<Catalog>| catalog.number(&writer) >= number;
+                    let ended = self.catalog.wait_for(there).await.is_err();
+                    if ended {
+                        return Err(Fault::retry("the catalog feed ended"));
+                    }
+                    let catalog = Arc::clone(&self.catalog.borrow_and_update());
+                    self.roster.set_catalog(catalog);
+                }
+                Some(Need::Quarantine(place, key)) => {
+                    let records = self.quarantined(&key).await?;
+                    let output = self.replay(place, &key, &records)?;
+                    at += 1;
+                    self.commit(output, Place { offset: place.offset + 1, ..place }).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One turn: from `at` on, as far as it goes without a commit.
+    fn apply_some(&mut self, fetched: &[Fetched], at: &mut usize) -> Result<(Output, Option<Need>), Fault> {
+        let mut session = self.roster.session(&self.store);
+        let mut need = None;
+        while let Some(next) = fetched.get(*at) {
+            match session.apply(next.place, &read_input(next)?)? {
+                Turn::Done => *at += 1,
+                Turn::Unfinished => break,
+                Turn::NeedsCatalog { writer, number } => {
+                    need = Some(Need::Catalog(writer, number));
+                    break;
+                }
+                Turn::NeedsQuarantine { key } => {
+                    need = Some(Need::Quarantine(next.place, key));
+                    break;
+                }
+            }
+        }
+        Ok((session.finish(), need))
+    }
+
+    fn replay(&mut self, place: Place, key: &IdentityKey, records: &[QuarantineRecord]) -> Result<Output, Fault> {
+        let mut session = self.roster.session(&self.store);
+        session.replay(place, key, records)?;
+        Ok(session.finish())
+    }
+
+    async fn fill(&mut self) -> Result<(), Fault> {
+        let output = self.fill_some()?;
+        self.commit(output, self.next).await
+    }
+
+    fn fill_some(&mut self) -> Result<Output, Fault> {
+        let mut session = self.roster.session(&self.store);
+        session.fill_some()?;
+        Ok(session.finish())
+    }
+
+    /// Durable first, then the store.
+    async fn commit(&mut self, output: Output, reached: Place) -> Result<(), Fault> {
+        let state = serde_json::to_value(self.roster.state())
+            .map_err(|e| Fault::bug("the roster's state can't be written as JSON").from_source(e))?;
+        let reads = BTreeMap::from([((Topic::IdentityChanges, self.task.partition), reached)]);
+        let commit =
+            output.to_commit(self.task.partition, self.task.log.partitions(), Progress { reads, state })?;
+        metrics::counter!("rollcall_roster_commits_total").increment(1);
+        metrics::counter!("rollcall_roster_membership_changes_total").increment(output.changes.len() as u64);
+        metrics::counter!("rollcall_quarantined_total", "origin" => "roster")
+            .increment(output.quarantined.len() as u64);
+        let committed = self.producer.commit(commit).await?;
+        self.next = reached;
+        self.store.write(output, &committed)
+    }
+
+    /// Everything of an identity that waits in quarantine.
+    async fn quarantined(&mut self, key: &IdentityKey) -> Result<Vec<QuarantineRecord>, Fault> {
+        let at = (Topic::Quarantine, self.task.partition);
+        let records = read_all(&self.task.log, at.0, at.1).await?;
+        let prefix = format!("{key}/");
+        let own = records.into_iter().filter(|f| f.record.key.starts_with(prefix.as_bytes()));
+        let mut newest: BTreeMap<Vec<u8>, QuarantineRecord> = BTreeMap::new();
+        for fetched in own {
+            match &fetched.record.value {
+                Some(value) => {
+                    let record = serde_json::from_slice(value).map_err(|e| {
+                        Fault::bad_record(format!("quarantine of {key} can't be read")).from_source(e)
+                    })?;
+                    newest.insert(fetched.record.key, record);
+                }
+                None => drop(newest.remove(&fetched.record.key)),
+            }
+        }
+        Ok(newest.into_values().collect())
+    }
+}
+
+enum Need {
+    Catalog(rollcall_model::SourceName, u64),
+    Quarantine(Place, IdentityKey),
+}
+
+fn read_input(fetched: &Fetched) -> Result<Input, Fault> {
+    let value = fetched.record.value.as_deref().unwrap_or_default();
+    serde_json::from_slice(value).map_err(|e| {
+        let kind =
+            if fetched.record.key.starts_with(CONTROL_KEY.as_bytes()) { "control record" } else { "change" };
+        Fault::refused(format!(
+            "a {kind} of identity-changes/{} at offset {} can't be read",
+            fetched.record.partition, fetched.place.offset
+        ))
+        .from_source(e)
+        .repair("run the version of rollcall that wrote it")
+    })
+}
+
+/// Everything that is in a partition now; for topics that stay small.
+pub(crate) async fn read_all(
+    log: &Arc<dyn Log>,
+    topic: Topic,
+    partition: Partition,
+) -> Result<Vec<Fetched>, Fault> {
+    let range = log.range(topic, partition).await?;
+    let mut consumer = log.consumer(BTreeMap::from([((topic, partition), range.start)])).await?;
+    let mut records = Vec::new();
+    let limit = PollLimit { records_max: 4_096, bytes_max: 16 << 20, wait: Duration::from_millis(50) };
+    let mut reached = range.start;
+    while reached < range.end {
+        let more = consumer.poll(limit).await?;
+        let Some(last) = more.last() else { break };
+        reached = Place { offset: last.place.offset + 1, ..last.place };
+        records.extend(more);
+    }
+    Ok(records)
+}

@@ -1,0 +1,399 @@
+//! A sink at work: the rosters' topics → bounded batches → `Ok` means durable → progress.
+//!
+//! ```text
+//! fresh, or after a rebuild:  identities + memberships up to their ends ─▶ then live
+//! live:                       identities + membership-changes (from where they stood when the bootstrap began)
+//! ```
+//!
+//! The compacted topics hold everything, the changes only what retention left; starting from the former and going on
+//! with the latter misses nothing, and what both say is the same row with the same version.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rollcall_model::control::CONTROL_KEY;
+use rollcall_model::log::PollLimit;
+use rollcall_model::sink::CheckRequest;
+use rollcall_model::{
+    Commit, Delivery, Fault, Fetched, Log, OutRecord, Partition, Place, Producer, Progress, QuarantineRecord,
+    Record, Sink, Topic,
+};
+use rollcall_roster::output::CheckPassed;
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
+
+use crate::tasks::Reporter;
+use crate::wiring::{FlushBounds, SinkWiring};
+
+/// Records of one poll.
+const POLL_RECORDS_MAX: usize = 10_000;
+const POLL_BYTES_MAX: usize = 16 << 20;
+const IDLE_WAIT: Duration = Duration::from_secs(1);
+
+/// What a sink task must remember.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+struct SinkState {
+    /// Where the bootstrap ends and where the live topics begin; `None` once live.
+    bootstrap: Option<Bootstrap>,
+    /// The sink has to be emptied before anything else (`rollcall rebuild`).
+    #[serde(default)]
+    reset: bool,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+struct Bootstrap {
+    /// `memberships` is read up to here, per partition.
+    ends: Vec<Place>,
+    /// `membership-changes` is read from here on, per partition.
+    live: Vec<Place>,
+}
+
+#[derive(Clone)]
+pub(crate) struct SinkTask {
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) wiring: Arc<SinkWiring>,
+}
+
+/// The name of a sink's task.
+pub(crate) fn name(sink: &str) -> String {
+    format!("sink/{sink}")
+}
+
+struct Running {
+    log: Arc<dyn Log>,
+    name: String,
+    flush: FlushBounds,
+    reconcile_every: Option<Duration>,
+    sink: Box<dyn Sink>,
+    producer: Box<dyn Producer>,
+    state: SinkState,
+    reads: BTreeMap<(Topic, Partition), Place>,
+    buffer: Buffer,
+    reporter: Reporter,
+}
+
+#[derive(Default)]
+struct Buffer {
+    deliveries: Vec<Delivery>,
+    bytes: usize,
+    oldest: Option<Instant>,
+    /// Records that could not be read.
+    unreadable: Vec<QuarantineRecord>,
+}
+
+impl SinkTask {
+    /// Asks a stopped sink task to empty its sink at its next start and to fill it anew.
+    ///
+    /// # Errors
+    /// A [`Fault`] of the log.
+    pub(crate) async fn ask_reset(log: &Arc<dyn Log>, sink: &str) -> Result<(), Fault> {
+        let mut opened = log.open(&name(sink)).await?;
+        let state = SinkState { bootstrap: None, reset: true };
+        let progress = Progress { reads: BTreeMap::new(), state: to_json(&state)? };
+        opened.producer.commit(Commit { records: Vec::new(), progress: Some(progress) }).await.map(|_| ())
+    }
+
+    pub(crate) async fn run(self, reporter: Reporter) -> Result<(), Fault> {
+        let opened = self.log.open(&name(&self.wiring.name)).await?;
+        let mut sink = (self.wiring.start)().await?;
+        let (mut state, mut reads) = match opened.progress {
+            Some(progress) => (from_json(progress.state)?, progress.reads),
+            None => (SinkState::default(), BTreeMap::new()),
+        };
+        let mut producer = opened.producer;
+        if state.reset {
+            sink.reset(self.log.id()).await?;
+            info!(sink = self.wiring.name, "emptied; filling it anew from the log");
+            state.reset = false;
+            reads.clear();
+        }
+        sink.prepare(self.log.id(), self.log.partitions()).await?;
+        if reads.is_empty() {
+            (state, reads) = begin(&self.log, sink.reads()).await?;
+            let progress = Progress { reads: reads.clone(), state: to_json(&state)? };
+            producer.commit(Commit { records: Vec::new(), progress: Some(progress) }).await?;
+        }
+        let mut running = Running {
+            log: self.log,
+            name: self.wiring.name.clone(),
+            flush: self.wiring.flush,
+            reconcile_every: self.wiring.reconcile_every,
+            sink,
+            producer,
+            state,
+            reads,
+            buffer: Buffer::default(),
+            reporter,
+        };
+        running.reporter.running();
+        running.serve().await
+    }
+}
+
+/// Where a sink that knows nothing starts.
+async fn begin(
+    log: &Arc<dyn Log>,
+    topics: &[Topic],
+) -> Result<(SinkState, BTreeMap<(Topic, Partition), Place>), Fault> {
+    let mut reads = BTreeMap::new();
+    let (mut ends, mut live) = (Vec::new(), Vec::new());
+    for partition in (0..log.partitions()).map(Partition) {
+        for topic in topics.iter().copied() {
+            if topic == Topic::MembershipChanges {
+                live.push(log.range(topic, partition).await?.end);
+                let memberships = log.range(Topic::Memberships, partition).await?;
+                ends.push(memberships.end);
+                reads.insert((Topic::Memberships, partition), memberships.start);
+            } else {
+                reads.insert((topic, partition), log.range(topic, partition).await?.start);
+            }
+        }
+    }
+    let bootstrap = if live.is_empty() { None } else { Some(Bootstrap { ends, live }) };
+    Ok((SinkState { bootstrap, reset: false }, reads))
+}
+
+impl Running {
+    async fn serve(&mut self) -> Result<(), Fault> {
+        let mut consumer = self.log.consumer(self.reads.clone()).await?;
+        let mut reconciled = Instant::now();
+        let (mut rows, mut since) = (0_u64, Instant::now());
+        loop {
+            if self.bootstrapped().await? {
+                consumer = self.log.consumer(self.reads.clone()).await?;
+            }
+            let room =
+                self.flush.rows.saturating_sub(self.buffer.deliveries.len()).clamp(1, POLL_RECORDS_MAX);
+            let limit =
+                PollLimit { records_max: room, bytes_max: POLL_BYTES_MAX, wait: self.wait(reconciled) };
+            for fetched in consumer.poll(limit).await? {
+                rows += 1;
+                self.take(fetched).await?;
+            }
+            if self.is_due() {
+                self.write().await?;
+            }
+            if let Some(every) = self.reconcile_every
+                && reconciled.elapsed() >= every
+            {
+                self.write().await?;
+                for line in self.sink.reconcile().await? {
+                    warn!(sink = self.name, "reconcile repaired what another writer changed: {line}");
+                    metrics::counter!("rollcall_reconcile_repairs_total", "sink" => self.name.clone())
+                        .increment(1);
+                }
+                reconciled = Instant::now();
+            }
+            if since.elapsed() >= IDLE_WAIT {
+                self.report(rows, since.elapsed()).await?;
+                (rows, since) = (0, Instant::now());
+            }
+        }
+    }
+
+    async fn report(&mut self, rows: u64, elapsed: Duration) -> Result<(), Fault> {
+        self.reporter.fact("records_per_second", (rows as f64 / elapsed.as_secs_f64()).round());
+        let mut lag = 0;
+        for ((topic, partition), place) in &self.reads {
+            lag += self.log.range(*topic, *partition).await?.end.offset.saturating_sub(place.offset);
+        }
+        self.reporter.fact("lag_records", lag);
+        self.reporter.fact("bootstrapping", self.state.bootstrap.is_some());
+        Ok(())
+    }
+
+    /// How long a poll may wait: until the buffer is due, or a reconcile, or the next look around.
+    fn wait(&self, reconciled: Instant) -> Duration {
+        let mut wait = IDLE_WAIT;
+        if let Some(oldest) = self.buffer.oldest {
+            wait = wait.min(self.flush.age.saturating_sub(oldest.elapsed()));
+        }
+        if let Some(every) = self.reconcile_every {
+            wait = wait.min(every.saturating_sub(reconciled.elapsed()));
+        }
+        wait
+    }
+
+    fn is_due(&self) -> bool {
+        self.buffer.deliveries.len() >= self.flush.rows
+            || self.buffer.bytes >= self.flush.bytes
+            || self.buffer.oldest.is_some_and(|oldest| oldest.elapsed() >= self.flush.age)
+    }
+
+    /// Goes live once `memberships` has been read to where it stood.
+    async fn bootstrapped(&mut self) -> Result<bool, Fault> {
+        let Some(bootstrap) = &self.state.bootstrap else { return Ok(false) };
+        for (partition, end) in (0..self.log.partitions()).map(Partition).zip(&bootstrap.ends) {
+            let at = self.reads.get(&(Topic::Memberships, partition)).copied().unwrap_or_default();
+            if at < *end {
+                // Offsets below the end may have been compacted away: an empty topic ends where it starts.
+                let range = self.log.range(Topic::Memberships, partition).await?;
+                if at < range.end && range.start < range.end {
+                    return Ok(false);
+                }
+            }
+        }
+        self.write().await?;
+        let Some(bootstrap) = self.state.bootstrap.take() else { return Ok(false) };
+        self.reads.retain(|(topic, _), _| *topic != Topic::Memberships);
+        for (partition, place) in (0..self.log.partitions()).map(Partition).zip(bootstrap.live) {
+            self.reads.insert((Topic::MembershipChanges, partition), place);
+        }
+        self.commit(Vec::new()).await?;
+        info!(sink = self.name, "live");
+        Ok(true)
+    }
+
+    async fn take(&mut self, fetched: Fetched) -> Result<(), Fault> {
+        let Fetched { place, record } = fetched;
+        let at = (record.topic, record.partition);
+        let next = Place { offset: place.offset + 1, ..place };
+        let check = format!("{CONTROL_KEY}check");
+        if record.key == check.as_bytes() {
+            if let Some(passed) = record.value.as_deref().and_then(|v| serde_json::from_slice(v).ok()) {
+                return self.check(at, next, passed).await;
+            }
+        }
+        self.buffer.bytes += record.key.len() + record.value.as_ref().map_or(0, Vec::len);
+        self.buffer.oldest.get_or_insert_with(Instant::now);
+        if let Some(value) = &record.value {
+            match decode(&record, value) {
+                Ok(out) => self.buffer.deliveries.push(Delivery {
+                    topic: record.topic,
+                    partition: record.partition,
+                    place,
+                    record: out,
+                }),
+                Err(e) => self.buffer.unreadable.push(QuarantineRecord {
+                    key: None,
+                    reason: format!("{} can't be read: {e}", record.topic.name()),
+                    origin: format!("sink-{}", self.name),
+                    payload: String::from_utf8_lossy(value).into(),
+                    place: Some(place),
+                    position: String::new(),
+                    parks: false,
+                }),
+            }
+        }
+        self.reads.insert(at, next);
+        if self.is_due() {
+            self.write().await?;
+        }
+        Ok(())
+    }
+
+    /// Everything before the check is written, nothing after it: the answer stands at one cut.
+    async fn check(&mut self, at: (Topic, Partition), next: Place, passed: CheckPassed) -> Result<(), Fault> {
+        self.write().await?;
+        let request = CheckRequest { id: passed.id, partition: at.1, scope: passed.scope };
+        let mut report = self.sink.check(&request).await?;
+        report.id.clone_from(&request.id);
+        report.store.clone_from(&self.name);
+        report.partition = at.1;
+        self.reads.insert(at, next);
+        let key = format!("{}/{}/{}", report.id, report.store, report.partition);
+        let value = serde_json::to_vec(&report).map_err(not_json)?;
+        let record = Record {
+            topic: Topic::Checks,
+            partition: Partition(0),
+            key: key.into_bytes(),
+            value: Some(value),
+            headers: Vec::new(),
+        };
+        self.commit(vec![record]).await
+    }
+
+    /// Writes the buffer; what the sink won't take goes to quarantine in the commit that moves on.
+    async fn write(&mut self) -> Result<(), Fault> {
+        if self.buffer.oldest.is_none() {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let mut quarantined = std::mem::take(&mut self.buffer.unreadable);
+        if !self.buffer.deliveries.is_empty() {
+            let written = self.sink.write(&self.buffer.deliveries).await?;
+            metrics::counter!("rollcall_sink_rows_total", "sink" => self.name.clone())
+                .increment(written.rows);
+            for rejected in written.rejected {
+                let Some(delivery) = self.buffer.deliveries.get(rejected.index) else { continue };
+                quarantined.push(self.rejected(delivery, rejected.reason)?);
+            }
+        }
+        metrics::histogram!("rollcall_sink_write_seconds", "sink" => self.name.clone())
+            .record(started.elapsed().as_secs_f64());
+        self.buffer.deliveries.clear();
+        self.buffer.bytes = 0;
+        self.buffer.oldest = None;
+        let mut records = Vec::new();
+        for record in quarantined {
+            warn!(sink = self.name, reason = record.reason, "a record went to quarantine");
+            let place = record.place.unwrap_or_default();
+            let name = format!("{}/{}-{}", record.origin, place.epoch, place.offset);
+            records.push(Record {
+                topic: Topic::Quarantine,
+                partition: Partition(0),
+                key: name.into_bytes(),
+                value: Some(serde_json::to_vec(&record).map_err(not_json)?),
+                headers: Vec::new(),
+            });
+        }
+        self.commit(records).await
+    }
+
+    fn rejected(&self, delivery: &Delivery, reason: String) -> Result<QuarantineRecord, Fault> {
+        let payload = match &delivery.record {
+            OutRecord::Identity(record) => serde_json::to_value(record),
+            OutRecord::Membership(record) => serde_json::to_value(record),
+            OutRecord::MembershipChange(record) => serde_json::to_value(record),
+            OutRecord::Count(record) => serde_json::to_value(record),
+            OutRecord::Watermark(record) => serde_json::to_value(record),
+        };
+        Ok(QuarantineRecord {
+            key: None,
+            reason,
+            origin: format!("sink-{}/{}/{}", self.name, delivery.topic.name(), delivery.partition),
+            payload: payload.map_err(not_json)?,
+            place: Some(delivery.place),
+            position: String::new(),
+            parks: false,
+        })
+    }
+
+    async fn commit(&mut self, records: Vec<Record>) -> Result<(), Fault> {
+        let progress = Progress { reads: self.reads.clone(), state: to_json(&self.state)? };
+        self.producer.commit(Commit { records, progress: Some(progress) }).await.map(|_| ())
+    }
+}
+
+fn decode(record: &Record, value: &[u8]) -> Result<OutRecord, serde_json::Error> {
+    if record.key.starts_with(CONTROL_KEY.as_bytes()) {
+        return serde_json::from_slice(value).map(OutRecord::Watermark);
+    }
+    match record.topic {
+        Topic::Identities => serde_json::from_slice(value).map(OutRecord::Identity),
+        Topic::Memberships => serde_json::from_slice(value).map(OutRecord::Membership),
+        Topic::MembershipChanges => serde_json::from_slice(value).map(OutRecord::MembershipChange),
+        Topic::SegmentCounts
+        | Topic::IdentityChanges
+        | Topic::Catalog
+        | Topic::CatalogRows
+        | Topic::Quarantine
+        | Topic::Progress
+        | Topic::Checks => serde_json::from_slice(value).map(OutRecord::Count),
+    }
+}
+
+fn to_json(state: &SinkState) -> Result<serde_json::Value, Fault> {
+    serde_json::to_value(state).map_err(not_json)
+}
+
+fn from_json(state: serde_json::Value) -> Result<SinkState, Fault> {
+    serde_json::from_value(state).map_err(|e| {
+        Fault::refused("a sink's progress can't be read").from_source(e).repair("rollcall rebuild SINK")
+    })
+}
+
+fn not_json(e: serde_json::Error) -> Fault {
+    Fault::bug("a record can't be written as JSON").from_source(e)
+}

@@ -1,0 +1,214 @@
+//! A source at work: rows → platform → one commit of the log → upstream may forget.
+//!
+//! ```text
+//! Source.next ─▶ SourceEvent ─▶ Intake (platform, catalog number, backfill) ─▶ Commit ─▶ producer
+//!      ▲                                                                          │
+//!      └────────────────────────── Source.release(Saved) ◀────────────────────────┘
+//! ```
+//!
+//! One commit holds catalog documents and rows first, then control records, then changes, and the position
+//! (PROTOCOL.md §3). Events that are there already share a commit; nothing waits for more.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use rollcall_model::{Fault, Log, Partition, Producer, Progress, Saved, Source, SourceEvent, Topic};
+use rollcall_platforms::Platform;
+use tokio::sync::mpsc;
+use tracing::info;
+
+use crate::intake::{Intake, SourceState};
+use crate::roster_task::read_all;
+use crate::tasks::Reporter;
+use crate::wiring::SourceWiring;
+
+/// Records of one commit, about: enough to share a sync, little enough to stay prompt.
+const COMMIT_RECORDS_MAX: usize = 8_000;
+/// Watermarks go out at most this often while changes flow.
+const WATERMARK_EVERY: Duration = Duration::from_millis(50);
+
+/// What an operator asks of a source.
+#[derive(Debug)]
+pub(crate) enum SourceCommand {
+    /// Start a backfill; answers its id.
+    Backfill(tokio::sync::oneshot::Sender<Result<String, String>>),
+    /// Pause or go on with the backfill under way.
+    PauseBackfill(bool, tokio::sync::oneshot::Sender<Result<String, String>>),
+}
+
+/// Commands outlive a restart of the task.
+pub(crate) type Commands = Arc<tokio::sync::Mutex<mpsc::Receiver<SourceCommand>>>;
+
+#[derive(Clone)]
+pub(crate) struct SourceTask {
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) wiring: Arc<SourceWiring>,
+    pub(crate) commands: Commands,
+}
+
+/// The name of a source's task.
+pub(crate) fn name(source: &str) -> String {
+    format!("source/{source}")
+}
+
+impl SourceTask {
+    pub(crate) async fn run(self, reporter: Reporter) -> Result<(), Fault> {
+        let source_name = self.wiring.name.clone();
+        let opened = self.log.open(&name(source_name.as_str())).await?;
+        let fresh = opened.progress.is_none();
+        let state: SourceState = match opened.progress {
+            Some(progress) => serde_json::from_value(progress.state).map_err(|e| {
+                Fault::refused(format!("the progress of source {source_name} can't be read"))
+                    .from_source(e)
+                    .repair("run the version of rollcall that wrote the log")
+            })?,
+            None => SourceState::default(),
+        };
+        let platform = self.platform().await?;
+        let mut intake = Intake::new(source_name, self.log.partitions(), platform, state);
+        let mut producer = opened.producer;
+        if fresh {
+            // The first backfill begins before the first change, so that patches of identities not yet read wait.
+            intake.begin_backfill()?;
+            commit(&mut *producer, &mut intake).await?;
+        }
+        let (position, plan) = (intake.state().position.clone(), intake.plan());
+        let mut source = (self.wiring.start)(position, plan).await?;
+        reporter.running();
+        let mut commands = self.commands.lock().await;
+        serve(&mut *source, &mut *producer, &mut intake, &mut commands, &reporter).await
+    }
+
+    /// The platform with the rows it has kept.
+    async fn platform(&self) -> Result<Platform, Fault> {
+        let wiring = &self.wiring;
+        let platform = Platform::by_name(wiring.platform, wiring.name.clone(), wiring.edge.clone());
+        let mut platform = platform.ok_or_else(|| {
+            Fault::config(format!(
+                "platform '{}' is not one of {}",
+                wiring.platform,
+                Platform::NAMES.join(", ")
+            ))
+        })?;
+        let prefix = format!("{}/", wiring.name);
+        let mut newest: BTreeMap<String, Option<Vec<u8>>> = BTreeMap::new();
+        for fetched in read_all(&self.log, Topic::CatalogRows, Partition(0)).await? {
+            let key = String::from_utf8_lossy(&fetched.record.key).into_owned();
+            if let Some(rest) = key.strip_prefix(&prefix) {
+                newest.insert(rest.to_owned(), fetched.record.value);
+            }
+        }
+        for (key, value) in newest {
+            let (Some(value), Some((table, id))) = (value, key.split_once('/')) else { continue };
+            let row = serde_json::from_slice(&value).map_err(|e| {
+                Fault::refused(format!("the catalog row '{key}' can't be read"))
+                    .from_source(e)
+                    .repair("run the version of rollcall that wrote the log")
+            })?;
+            platform.restore(table, id, row);
+        }
+        Ok(platform)
+    }
+}
+
+async fn serve(
+    source: &mut dyn Source,
+    producer: &mut dyn Producer,
+    intake: &mut Intake,
+    commands: &mut mpsc::Receiver<SourceCommand>,
+    reporter: &Reporter,
+) -> Result<(), Fault> {
+    let mut watermark_at = Instant::now();
+    let mut reported = Instant::now();
+    let mut changes: u64 = 0;
+    loop {
+        let event = tokio::select! {
+            biased;
+            Some(command) = commands.recv() => {
+                obey(command, source, producer, intake).await?;
+                continue;
+            }
+            event = source.next() => event?,
+        };
+        let idle = matches!(event, SourceEvent::Idle { .. });
+        intake.take(event)?;
+        while intake.pending() < COMMIT_RECORDS_MAX {
+            let Some(more) = source.next().now_or_never() else { break };
+            intake.take(more?)?;
+        }
+        if idle || watermark_at.elapsed() >= WATERMARK_EVERY {
+            intake.watermark()?;
+            watermark_at = Instant::now();
+        }
+        changes += intake.pending() as u64;
+        commit_and_release(source, producer, intake).await?;
+        if reported.elapsed() >= Duration::from_secs(1) {
+            let rate = changes as f64 / reported.elapsed().as_secs_f64();
+            reporter.fact("records_per_second", rate.round());
+            if let Some(lag) = source.lag_bytes() {
+                reporter.fact("lag_bytes", lag);
+            }
+            for (name, value) in intake.facts() {
+                reporter.fact(name, value);
+            }
+            (changes, reported) = (0, Instant::now());
+        }
+    }
+}
+
+async fn commit(
+    producer: &mut dyn Producer,
+    intake: &mut Intake,
+) -> Result<rollcall_model::Committed, Fault> {
+    let records = intake.drain();
+    metrics::counter!("rollcall_source_records_total").increment(records.len() as u64);
+    let state = serde_json::to_value(intake.state())
+        .map_err(|e| Fault::bug("the source's state can't be written as JSON").from_source(e))?;
+    let progress = Progress { reads: BTreeMap::new(), state };
+    producer.commit(rollcall_model::Commit { records, progress: Some(progress) }).await
+}
+
+async fn commit_and_release(
+    source: &mut dyn Source,
+    producer: &mut dyn Producer,
+    intake: &mut Intake,
+) -> Result<(), Fault> {
+    let committed = commit(producer, intake).await?;
+    if let Some(position) = intake.state().position.clone() {
+        source.release(&Saved::by(&committed, position)).await?;
+    }
+    Ok(())
+}
+
+async fn obey(
+    command: SourceCommand,
+    source: &mut dyn Source,
+    producer: &mut dyn Producer,
+    intake: &mut Intake,
+) -> Result<(), Fault> {
+    let (answer, said) = match command {
+        SourceCommand::Backfill(answer) => match intake.state().backfill.as_ref() {
+            Some(running) => (answer, Err(format!("backfill {} is still under way", running.plan.id.0))),
+            None => {
+                let id = intake.begin_backfill()?;
+                commit_and_release(source, producer, intake).await?;
+                source.backfill(intake.plan())?;
+                info!(backfill = id, "backfill started");
+                (answer, Ok(id))
+            }
+        },
+        SourceCommand::PauseBackfill(pause, answer) => match intake.pause_backfill(pause) {
+            None => (answer, Err("no backfill is under way".to_owned())),
+            Some(id) => {
+                commit_and_release(source, producer, intake).await?;
+                source.backfill(intake.plan())?;
+                (answer, Ok(id))
+            }
+        },
+    };
+    // Who asked may have gone; the answer is then nobody's.
+    let _ = answer.send(said);
+    Ok(())
+}

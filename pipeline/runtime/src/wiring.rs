@@ -1,0 +1,97 @@
+//! What the runtime is given: connectors already built or the means to build them. Only the binary knows which exist.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rollcall_model::source::BackfillPlan;
+use rollcall_model::{EnvironmentId, Fut, Log, Position, SegmentId, Sink, Source, SourceName};
+
+/// Starts a source at a position (none: for the first time), with a backfill to go on with.
+pub type StartSource =
+    Box<dyn Fn(Option<Position>, Option<BackfillPlan>) -> Fut<'static, Box<dyn Source>> + Send + Sync>;
+/// Connects a sink.
+pub type StartSink = Box<dyn Fn() -> Fut<'static, Box<dyn Sink>> + Send + Sync>;
+/// Lists the members of a segment in an environment from the columnar mirror.
+pub type ListMembers = Box<dyn Fn(MembersRequest) -> Fut<'static, serde_json::Value> + Send + Sync>;
+
+/// A source of the topology.
+pub struct SourceWiring {
+    /// Its name.
+    pub name: SourceName,
+    /// The platform whose tables it reads, as topology.yaml names it.
+    pub platform: &'static str,
+    /// The source that owns environments kept elsewhere, if the topology has one.
+    pub edge: Option<SourceName>,
+    /// How to start it.
+    pub start: StartSource,
+}
+
+/// A sink of the topology.
+pub struct SinkWiring {
+    /// Its name.
+    pub name: String,
+    /// How to connect it.
+    pub start: StartSink,
+    /// Whether it can name the members of a segment, not only count them.
+    pub lists_members: bool,
+    /// When its buffer is flushed.
+    pub flush: FlushBounds,
+    /// How often it compares itself with what other writers may have changed; never when `None`.
+    pub reconcile_every: Option<Duration>,
+}
+
+/// When a buffer goes out: whichever bound is met first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FlushBounds {
+    /// Records.
+    pub rows: usize,
+    /// Bytes of keys and values, about.
+    pub bytes: usize,
+    /// Age of the oldest record.
+    pub age: Duration,
+}
+
+/// A page of members to list.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MembersRequest {
+    /// The segment.
+    pub segment_id: SegmentId,
+    /// The environment.
+    pub environment_id: EnvironmentId,
+    /// Its api key.
+    pub environment_key: String,
+    /// Part of an identifier.
+    pub query: Option<String>,
+    /// At most this many.
+    pub limit: u32,
+    /// Where the page before ended.
+    pub cursor: Option<String>,
+}
+
+/// Everything a worker runs.
+pub struct Wiring {
+    /// The log.
+    pub log: Arc<dyn Log>,
+    /// Where roster stores are kept.
+    pub store_path: PathBuf,
+    /// The sources.
+    pub sources: Vec<SourceWiring>,
+    /// The sinks.
+    pub sinks: Vec<SinkWiring>,
+    /// Who lists members, when a sink can.
+    pub members: Option<ListMembers>,
+    /// How long tombstones are kept.
+    pub tombstone_retention: Duration,
+}
+
+macro_rules! opaque_debug {
+    ($($ty:ident { $field:ident })*) => {$(
+        impl std::fmt::Debug for $ty {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($ty)).field(stringify!($field), &self.$field).finish_non_exhaustive()
+            }
+        }
+    )*};
+}
+opaque_debug! { SourceWiring { name } SinkWiring { name } Wiring { store_path } }
