@@ -6,12 +6,14 @@
 //! the place of these and there is nothing to count.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{UInt16Type, UInt64Type};
 use arrow_array::{Array, RecordBatch};
 use arrow_ipc::writer::StreamWriter;
+use arrow_schema::{ArrowError, Schema, SchemaRef};
 use clickhouse::Row;
 use rollcall_model::Fault;
 use serde::Deserialize;
@@ -36,28 +38,35 @@ pub(crate) async fn insert(
     }
     let columns: Vec<&str> = table.columns.iter().map(|(name, _)| *name).collect();
     let sql = format!("INSERT INTO {database}.{} ({}) FORMAT ArrowStream", table.name, columns.join(", "));
-    wire.insert(&sql, ArrowStream::new(batches)?).await?;
+    wire.insert(&sql, ArrowStream::new(&columns, batches)?).await?;
     confirm(wire, database, table, &Sent::of(table, batches)?).await?;
     Ok(rows as u64)
 }
 
-/// The bytes of an Arrow stream, batch by batch.
+/// The bytes of an Arrow stream, batch by batch, with the columns under the table's names.
 struct ArrowStream<'a> {
     batches: std::slice::Iter<'a, RecordBatch>,
+    schema: SchemaRef,
     writer: Option<StreamWriter<Vec<u8>>>,
 }
 
 impl<'a> ArrowStream<'a> {
-    fn new(batches: &'a [RecordBatch]) -> Result<Self, Fault> {
-        let writer = match batches.first() {
-            Some(batch) => Some(StreamWriter::try_new(Vec::new(), &batch.schema()).map_err(not_arrow)?),
-            None => None,
-        };
-        Ok(Self { batches: batches.iter(), writer })
+    fn new(columns: &[&str], batches: &'a [RecordBatch]) -> Result<Self, Fault> {
+        let own = batches.first().map(RecordBatch::schema).unwrap_or_else(|| Arc::new(Schema::empty()));
+        let fields: Vec<_> =
+            columns.iter().zip(own.fields()).map(|(name, f)| f.as_ref().clone().with_name(*name)).collect();
+        let schema: SchemaRef = Arc::new(Schema::new(fields));
+        let writer = StreamWriter::try_new(Vec::new(), &schema).map_err(not_arrow)?;
+        Ok(Self { batches: batches.iter(), schema, writer: Some(writer) })
+    }
+
+    fn encode(&self, writer: &mut StreamWriter<Vec<u8>>, batch: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
+        writer.write(&RecordBatch::try_new(Arc::clone(&self.schema), batch.columns().to_vec())?)?;
+        Ok(std::mem::take(writer.get_mut()))
     }
 }
 
-fn not_arrow(error: impl std::error::Error + Send + Sync + 'static) -> Fault {
+fn not_arrow(error: ArrowError) -> Fault {
     Fault::bug("rows don't make an Arrow stream").from_source(error)
 }
 
@@ -68,7 +77,7 @@ impl Iterator for ArrowStream<'_> {
         let mut writer = self.writer.take()?;
         match self.batches.next() {
             Some(batch) => {
-                let bytes = writer.write(batch).map(|()| std::mem::take(writer.get_mut())).map_err(not_arrow);
+                let bytes = self.encode(&mut writer, batch).map_err(not_arrow);
                 self.writer = Some(writer);
                 Some(bytes)
             }

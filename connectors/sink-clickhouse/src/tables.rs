@@ -37,7 +37,7 @@ pub(crate) struct Table {
     /// The columns of its ORDER BY: what makes a row a new version of another.
     pub(crate) key: &'static [&'static str],
     pub(crate) ddl: &'static str,
-    /// Columns written, with the type they must have.
+    /// Columns written, in the order of the Arrow schema, with the type they must have.
     pub(crate) columns: &'static [(&'static str, &'static str)],
 }
 
@@ -55,6 +55,9 @@ const MEMBERSHIP_COLUMNS: &[(&str, &str)] = &[
     ("log_id", "String"),
 ];
 
+/// The column that traits are sent in: not stored, cast to `traits` by the table (see its SQL for why).
+pub(crate) const TRAITS_SENT: &str = "traits_json";
+
 /// The merged images.
 pub(crate) const IDENTITIES: Table = Table {
     name: "IDENTITIES",
@@ -65,7 +68,7 @@ pub(crate) const IDENTITIES: Table = Table {
         ("id", "String"),
         ("identifier", "String"),
         ("identity_key", "String"),
-        ("traits", "JSON"),
+        (TRAITS_SENT, "String"),
         ("traits_tagged", "String"),
         ("system_traits", "String"),
         ("inserted_at", "DateTime64(6, 'UTC')"),
@@ -139,6 +142,8 @@ struct ColumnFacts {
     name: String,
     column_type: String,
     is_in_partition_key: u8,
+    default_kind: String,
+    default_expression: String,
 }
 
 /// What a database holds.
@@ -158,8 +163,8 @@ impl Inventory {
             .param("database", database);
         let columns = wire
             .query(
-                "SELECT table, name, type AS column_type, is_in_partition_key \
-                 FROM system.columns WHERE database = {database:String}",
+                "SELECT table, name, type AS column_type, is_in_partition_key, default_kind, \
+                 default_expression FROM system.columns WHERE database = {database:String}",
             )
             .param("database", database);
         let tables: Vec<TableFacts> = wire.fetch("look at the tables", tables).await?;
@@ -214,14 +219,29 @@ impl Inventory {
                 Some(_) => (),
             }
         }
-        Ok(())
+        if table.name != IDENTITIES.name || casts_traits(&columns) {
+            return Ok(());
+        }
+        refuse(format!(
+            "must have traits JSON(…) DEFAULT CAST({TRAITS_SENT}, 'JSON(…)'), the same type twice, and {TRAITS_SENT} \
+             String EPHEMERAL: else text that looks like a date would not stay text"
+        ))
     }
 }
 
-/// A type is what it must be; `LowCardinality` and the parameters of `JSON` are an operator's choice.
+/// Whether the table makes `traits` of what is sent, in one cast that obeys the insert's settings. The parameters of
+/// `JSON` are an operator's choice.
+fn casts_traits(columns: &BTreeMap<&str, &ColumnFacts>) -> bool {
+    let (Some(traits), Some(sent)) = (columns.get("traits"), columns.get(TRAITS_SENT)) else { return false };
+    let compact = |text: &str| text.replace([' ', '`'], "");
+    let is_json = traits.column_type == "JSON" || traits.column_type.starts_with("JSON(");
+    let cast = compact(&format!("CAST({TRAITS_SENT}, '{}')", traits.column_type));
+    is_json && sent.default_kind == "EPHEMERAL" && compact(&traits.default_expression) == cast
+}
+
+/// A type is what it must be; `LowCardinality` is an operator's choice.
 fn is_type(found: &str, wanted: &str) -> bool {
-    let found = found.strip_prefix("LowCardinality(").and_then(|t| t.strip_suffix(')')).unwrap_or(found);
-    found == wanted || (wanted == "JSON" && found.starts_with("JSON("))
+    found.strip_prefix("LowCardinality(").and_then(|t| t.strip_suffix(')')).unwrap_or(found) == wanted
 }
 
 /// Refuses a server that is too old to take every value as it is.
@@ -387,9 +407,7 @@ mod tests {
     #[test]
     fn types_may_be_narrower_in_storage_only() {
         assert!(is_type("LowCardinality(String)", "String"));
-        assert!(is_type("JSON(max_dynamic_paths=16, plan String)", "JSON"));
         assert!(!is_type("DateTime", "DateTime64(6, 'UTC')"));
-        assert!(!is_type("String", "JSON"));
         assert!(!is_type("Nullable(String)", "String"));
     }
 
@@ -409,7 +427,7 @@ mod tests {
         ];
         for (arrow, table) in pairs {
             let arrow: Vec<_> = arrow.columns.iter().map(|c| c.name).collect();
-            let table: Vec<_> = table.columns.iter().map(|c| c.0).collect();
+            let table: Vec<_> = table.columns.iter().map(|c| c.0.trim_end_matches("_json")).collect();
             assert_eq!(arrow, table);
         }
     }

@@ -1,0 +1,9 @@
+//! The sink on the real ClickHouse engine.
+#![allow(clippy::unwrap_used)]
+
+mod faults;
+mod kit;
+mod rebuild;
+mod refuse;
+mod replay;
+mod values;
