@@ -15,6 +15,7 @@ pub mod replication;
 mod sql;
 mod startup;
 mod stream;
+pub mod text;
 mod tls;
 
 pub use config::{ConnectConfig, DEFAULT_APPLICATION_NAME, DEFAULT_CONNECT_TIMEOUT_SECS, SslMode};

@@ -16,7 +16,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use postgres_protocol::message::frontend;
 use rollcall_model::{Fault, Lsn};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{Notify, mpsc};
@@ -27,6 +26,7 @@ use crate::fault::{ServerError, ident, io_fault, literal};
 use crate::sql::within;
 use crate::startup::{Conversation, Frame, frame_len};
 use crate::stream::Stream;
+use crate::text::{TEXT_SETTINGS, TextRow};
 
 /// How much room a read gets: large, so that the server's sender is not woken for every row.
 pub const READ_BYTES: usize = 256 << 10;
@@ -49,9 +49,6 @@ pub struct SystemIdentity {
     pub wal_end: Lsn,
 }
 
-/// A row of a simple query: text or NULL.
-pub type TextRow = Vec<Option<Bytes>>;
-
 /// A replication connection that waits for commands.
 #[derive(Debug)]
 pub struct Replication {
@@ -71,8 +68,8 @@ impl Replication {
     /// # Errors
     /// A [`Fault`] as [`crate::connect`] gives, and one that names `ALTER ROLE … REPLICATION` where that right lacks.
     pub async fn connect(config: &ConnectConfig) -> Result<Self, Fault> {
-        let parameters =
-            [("replication", "database"), ("datestyle", "ISO, MDY"), ("extra_float_digits", "3")];
+        let mut parameters = vec![("replication", "database")];
+        parameters.extend(TEXT_SETTINGS);
         let conversation = within(config, Box::pin(Conversation::start(config, &parameters))).await?;
         Ok(Self { conversation })
     }
@@ -115,26 +112,8 @@ impl Replication {
     /// # Errors
     /// The server's refusal as a [`Fault`] whose source is a [`ServerError`], or a failed connection.
     pub async fn query(&mut self, sql: &str) -> Result<Vec<TextRow>, Fault> {
-        self.send_query(sql).await?;
-        let (mut rows, mut failed) = (Vec::new(), None);
-        loop {
-            match self.conversation.receive().await? {
-                (b'D', body) => rows.push(data_row(body).ok_or_else(|| self.conversation.odd("a bad row"))?),
-                (b'E', body) => failed = Some(ServerError::parse(&body)),
-                (b'Z', _) => break,
-                _ => {} // descriptions, completions, notices
-            }
-        }
-        match failed {
-            Some(error) => Err(error.fault(&self.conversation.config)),
-            None => Ok(rows),
-        }
-    }
-
-    async fn send_query(&mut self, sql: &str) -> Result<(), Fault> {
-        let mut out = BytesMut::new();
-        frontend::query(sql, &mut out).map_err(|error| io_fault(&self.conversation.config, error))?;
-        self.conversation.send(&out).await
+        let mut results = self.conversation.query(sql).await?;
+        Ok(results.pop().unwrap_or_default().rows)
     }
 
     /// Starts the stream of `slot` at `from` (or where the slot stands, if that is further).
@@ -151,7 +130,7 @@ impl Replication {
             options.iter().map(|(name, value)| format!("{} {}", ident(name), literal(value))).collect();
         let command =
             format!("START_REPLICATION SLOT {} LOGICAL {from} ({})", ident(slot), options.join(", "));
-        self.send_query(&command).await?;
+        self.conversation.send_query(&command).await?;
         loop {
             match self.conversation.receive().await? {
                 (b'W', _) => return Ok(ReplicationStream::spawn(self.conversation, from)),
@@ -160,20 +139,6 @@ impl Replication {
             }
         }
     }
-}
-
-fn data_row(mut body: Bytes) -> Option<TextRow> {
-    let columns = body.try_get_u16().ok()?;
-    let mut row = Vec::with_capacity(usize::from(columns));
-    for _ in 0..columns {
-        let len = body.try_get_i32().ok()?;
-        match usize::try_from(len) {
-            Ok(len) if len <= body.len() => row.push(Some(body.split_to(len))),
-            Ok(_) => return None,
-            Err(_) => row.push(None),
-        }
-    }
-    Some(row)
 }
 
 /// What the server is told: how far we have read, and how far everything is saved.

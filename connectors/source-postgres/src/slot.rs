@@ -232,7 +232,10 @@ impl SlotState {
             return Err(another(format!("the replication slot {slot} is not one of pgoutput")));
         }
         if self.database != connect.dbname {
-            return Err(another(format!("the replication slot {slot} belongs to the database '{}'", self.database)));
+            return Err(another(format!(
+                "the replication slot {slot} belongs to the database '{}'",
+                self.database
+            )));
         }
         if self.wal_status == "lost" {
             return Err(Fault::refused(format!(
@@ -245,7 +248,6 @@ impl SlotState {
         }
         self.confirmed.ok_or_else(|| another(format!("the replication slot {slot} has no position")))
     }
-
 }
 
 /// Marks the fault of a slot that another connection reads.

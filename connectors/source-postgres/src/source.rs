@@ -81,7 +81,7 @@ impl PostgresSource {
             piece_rows: config.piece_rows.max(1),
             reached: Arc::clone(&reached),
             plans: plan,
-            pages: Pages::new(&config, &connect_config)?,
+            pages: Pages::new(&config, &connect_config),
             near_xid: u64::try_from(near_xid).unwrap_or_default(),
         };
         let mut tasks = vec![tokio::spawn(stream.run())];

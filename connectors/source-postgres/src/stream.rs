@@ -120,7 +120,7 @@ impl Stream {
                 () = self.outbox.closed() => return End::Closed,
                 // 2. a backfill starts, goes on or is paused
                 changed = self.plans.changed() => match changed {
-                    Ok(()) => self.plan(state).await,
+                    Ok(()) => { self.plan(state); Ok(()) }
                     Err(_) => return End::Closed,
                 },
                 // 3. a position without rows, often enough
@@ -145,14 +145,13 @@ impl Stream {
         }
     }
 
-    async fn plan(&mut self, state: &mut State) -> Result<(), End> {
+    fn plan(&mut self, state: &mut State) {
         let plan = self.plans.borrow_and_update().clone();
         // Pages in flight of an earlier plan are dropped: their ranges are not in the log, so `next_from` has them.
         state.backfill = None;
         if let Some(plan) = plan {
-            state.backfill = Some(Backfill::start(&self.pages, plan).await?);
+            state.backfill = Some(Backfill::start(&self.pages, plan));
         }
-        Ok(())
     }
 
     async fn event(&mut self, state: &mut State, event: Event) -> Result<(), End> {
@@ -330,7 +329,11 @@ impl Stream {
     async fn mark(&mut self, state: &mut State, mark: &Mark, end: Lsn) -> Result<(), End> {
         let position = self.position(end, None);
         let Some(backfill) = &mut state.backfill else { return Ok(()) };
-        if let Some((event, bytes)) = backfill.reached(mark, position).await? {
+        let reached = backfill.reached(mark, position).await?;
+        if backfill.finished() {
+            state.backfill = None;
+        }
+        if let Some((event, bytes)) = reached {
             self.put(state, event, bytes, end).await?;
         }
         Ok(())

@@ -1,9 +1,11 @@
 //! The stream of a real Postgres 15: what comes, in which form and order.
 
+#![allow(clippy::wildcard_enum_match_arm)]
+
 mod support;
 
 use rollcall_model::{Cell, NativeId, RowChange, RowOp};
-use support::{Server, next, saved, transaction};
+use support::{Server, transaction};
 
 fn said(row: &RowChange) -> String {
     let show = |row: &rollcall_model::Row| {
@@ -11,7 +13,7 @@ fn said(row: &RowChange) -> String {
             Cell::Text(text) if text.len() > 20 => format!("{name}=long"),
             Cell::Text(text) => format!("{name}={text}"),
             Cell::Int(n) => format!("{name}={n}"),
-            other => format!("{name}={other:?}"),
+            _ => format!("{name}={cell:?}"),
         });
         cells.collect::<Vec<_>>().join(",")
     };

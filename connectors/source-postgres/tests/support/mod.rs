@@ -1,6 +1,8 @@
 //! A Postgres 15 of a test's own, the tables of the tests, and a state rebuilt from events.
 #![allow(dead_code)] // each test binary uses its part
 
+pub(crate) mod state;
+
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -63,7 +65,8 @@ fn run(program: &str, arguments: &[&str]) {
     } else {
         Command::new(program)
     };
-    let output = command.args(arguments).output().expect("can't start a program; install Debian's postgresql-15");
+    let output =
+        command.args(arguments).output().expect("can't start a program; install Debian's postgresql-15");
     assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -72,15 +75,22 @@ impl Server {
     pub(crate) async fn start(settings: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("rollcall-source").tempdir().expect("a folder");
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).expect("rights");
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
+        let port =
+            TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
         let this = Self { folder, port };
-        run(&format!("{BIN}/initdb"), &["-D", &this.path("data"), "-U", "postgres", "-A", "trust", "--no-sync"]);
+        run(
+            &format!("{BIN}/initdb"),
+            &["-D", &this.path("data"), "-U", "postgres", "-A", "trust", "--no-sync"],
+        );
         let conf = format!(
             "port={port}\nlisten_addresses='127.0.0.1'\nunix_socket_directories=''\nwal_level=logical\nfsync=off\n\
              shared_buffers=64MB\nmax_wal_senders=20\nmax_replication_slots=20\n{settings}\n"
         );
         fs::write(this.path("draft"), conf).expect("a draft");
-        run("sh", &["-c", &format!("cat '{}' >> '{}'", this.path("draft"), this.path("data/postgresql.conf"))]);
+        run(
+            "sh",
+            &["-c", &format!("cat '{}' >> '{}'", this.path("draft"), this.path("data/postgresql.conf"))],
+        );
         this.up();
         if !settings.contains("wal_level=replica") {
             this.sql(SCHEMA).await;
