@@ -82,12 +82,8 @@ pub(crate) struct BackfillStatus {
 pub(crate) struct FillStatus {
     /// The partition.
     pub(crate) partition: u16,
-    /// The segments judged again.
-    #[serde(default)]
-    pub(crate) segments: Vec<String>,
-    /// From 0 to 1.
-    #[serde(default)]
-    pub(crate) done_fraction: f64,
+    /// Fills that run there.
+    pub(crate) jobs: u64,
 }
 
 /// `GET /counts`.
@@ -152,8 +148,62 @@ pub(crate) struct Member {
 pub(crate) struct Explained {
     /// Whether it is in the stored set.
     pub(crate) member: bool,
+    /// Why the segment has no members, if it is not judged at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unsupported: Option<String>,
+    /// Whether a change of the identity waits in quarantine.
+    #[serde(default)]
+    pub(crate) parked: bool,
     /// The rule tree with the value and verdict of each condition.
-    pub(crate) judged: serde_json::Value,
+    pub(crate) judged: Explanation,
+}
+
+/// A segment's rule tree, judged on one identity.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Explanation {
+    /// Whether the identity is in it; nothing where the reference raises.
+    pub(crate) verdict: Option<bool>,
+    /// What raised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) raised: Option<String>,
+    /// The top-level rules; all must hold.
+    pub(crate) rules: Vec<RuleExplanation>,
+}
+
+/// A rule.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RuleExplanation {
+    /// `ALL`, `ANY` or `NONE`.
+    #[serde(rename = "type")]
+    pub(crate) rule_type: String,
+    /// Whether it holds.
+    pub(crate) verdict: Option<bool>,
+    /// Its conditions.
+    pub(crate) conditions: Vec<ConditionExplanation>,
+    /// Its sub-rules.
+    pub(crate) rules: Vec<RuleExplanation>,
+}
+
+/// A condition.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ConditionExplanation {
+    /// Where it looks; nothing for the identity's key.
+    pub(crate) property: Option<String>,
+    /// The operator.
+    pub(crate) operator: String,
+    /// The operand as it is stored.
+    pub(crate) operand: Option<String>,
+    /// What was found there.
+    pub(crate) found: Option<String>,
+    /// Its type: `none`, `bool`, `int`, `float` or `str`.
+    pub(crate) found_type: Option<String>,
+    /// What the operand becomes beside that type.
+    pub(crate) operand_cast: Option<String>,
+    /// Whether it holds.
+    pub(crate) verdict: Option<bool>,
+    /// What raised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) raised: Option<String>,
 }
 
 /// `POST /verify`.

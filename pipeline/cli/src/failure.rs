@@ -85,10 +85,10 @@ impl Failure {
 }
 
 impl From<Fault> for Failure {
-    fn from(mut fault: Fault) -> Self {
-        let repair = fault.repair.take();
-        let what = fault.to_string();
-        match fault.kind {
+    fn from(fault: Fault) -> Self {
+        let what = fault.message();
+        let Fault { kind, repair, .. } = fault;
+        match kind {
             FaultKind::Config => {
                 Self::Config(vec![repair.map_or(what.clone(), |repair| format!("{what}\nrepair: {repair}"))])
             }

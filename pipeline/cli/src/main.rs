@@ -15,6 +15,7 @@ mod commands;
 mod failure;
 mod logging;
 mod output;
+mod postgres_setup;
 mod settings;
 mod wire;
 

@@ -15,7 +15,8 @@ pub(crate) struct Settings {
     pub(crate) text: String,
 }
 
-fn variable(name: &str) -> Option<String> {
+/// A variable of the environment.
+pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 

@@ -1,1 +1,237 @@
-//! w
+//! The one place that knows which connectors exist: topology in, everything a worker runs out.
+//!
+//! ```text
+//! log.path/log         the log
+//!         /rosters     the rosters' stores
+//!         /spill/NAME  large transactions of a source
+//!         /clickhouse/NAME  the embedded engine of a sink
+//! ```
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rollcall_clickhouse_embedded::{ClickHouseEmbedded, Config as EngineConfig, Login, Running};
+use rollcall_log_embedded::EmbeddedLog;
+use rollcall_model::{Fault, Log, Sink, Source, SourceName};
+use rollcall_platforms::Platform;
+use rollcall_runtime::topology::{
+    ClickHouseSinkConfig, ClickHouseUrl, CountsSinkConfig, EmbeddedLogConfig, LogConfig,
+    PostgresSourceConfig, Preset, Secret, SinkConfig, SourceConfig, Topology,
+};
+use rollcall_runtime::{FlushBounds, ListMembers, SinkWiring, SourceWiring, Wiring};
+use rollcall_sink_clickhouse::{ClickHouseReader, ClickHouseSink};
+use rollcall_sink_counts::CountsSink;
+use rollcall_source_postgres::PostgresSource;
+use serde_json::json;
+
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+
+/// What a worker runs, and the engines that must outlive it.
+#[derive(Debug)]
+pub(crate) struct Wired {
+    /// What runs.
+    pub(crate) wiring: Wiring,
+    /// Embedded ClickHouse engines: stopped once nothing writes to them any more.
+    pub(crate) engines: Vec<Running>,
+}
+
+/// Opens the log, starts embedded engines, and says how each source and sink is started.
+pub(crate) async fn wire(topology: &Topology) -> Result<Wired, Fault> {
+    let LogConfig::Embedded(log) = &topology.log;
+    let folder = log.path.as_path();
+    let mut engines = Vec::new();
+    let mut sinks = Vec::new();
+    let mut members = None;
+    // The log first: its lock keeps a second worker out of the folder before anything else is touched.
+    let opened = open_log(log).await?;
+    for (name, sink) in &topology.sinks {
+        let start = match sink {
+            SinkConfig::ClickHouse(config) => {
+                let config = clickhouse(name, config, folder, &mut engines).await?;
+                members = members.or(Some(list_members(&config)?));
+                start_clickhouse(config)
+            }
+            SinkConfig::Counts(config) => start_counts(counts(name, config)),
+        };
+        sinks.push(SinkWiring {
+            name: name.clone(),
+            start,
+            lists_members: matches!(sink, SinkConfig::ClickHouse(_)),
+            flush: FlushBounds {
+                rows: sink.flush_rows() as usize,
+                bytes: usize::try_from(sink.flush_bytes()).unwrap_or(usize::MAX),
+                age: Duration::from_millis(sink.flush_age_ms()),
+            },
+            reconcile_every: sink.reconcile_ms().map(Duration::from_millis),
+        });
+    }
+    let mut sources = Vec::new();
+    for (name, source) in &topology.sources {
+        let SourceConfig::Postgres(config) = source;
+        sources.push(postgres(name, config, folder)?);
+    }
+    let wiring = Wiring {
+        log: opened,
+        store_path: folder.join("rosters"),
+        sources,
+        sinks,
+        members,
+        tombstone_retention: DAY * log.tombstone_retention_days,
+    };
+    Ok(Wired { wiring, engines })
+}
+
+async fn open_log(log: &EmbeddedLogConfig) -> Result<Arc<dyn Log>, Fault> {
+    let config = rollcall_log_embedded::EmbeddedLogConfig {
+        partitions: log.partitions,
+        retention_ms: log.retention_ms,
+        retention_bytes_max: log.retention_bytes_max,
+        bytes_max: log.bytes_max,
+        tombstone_retention_ms: u64::from(log.tombstone_retention_days) * DAY.as_secs() * 1_000,
+        ..Default::default()
+    };
+    let path = log.path.join("log");
+    // It reads what a crash left, which may take a while.
+    let opened = tokio::task::spawn_blocking(move || EmbeddedLog::open(path, config)).await;
+    Ok(Arc::new(opened.map_err(|error| Fault::bug("opening the log broke off").from_source(error))??))
+}
+
+/// The source's settings as its connector wants them.
+pub(crate) fn postgres_config(
+    name: &SourceName,
+    config: &PostgresSourceConfig,
+    folder: &Path,
+) -> Result<rollcall_source_postgres::PostgresSourceConfig, Fault> {
+    let platform = Platform::by_name(config.platform.name(), name.clone(), None).ok_or_else(|| {
+        Fault::config(format!("this version knows no platform '{}'", config.platform.name()))
+    })?;
+    Ok(rollcall_source_postgres::PostgresSourceConfig {
+        schema: config.schema.clone(),
+        page_rows: config.page_rows as usize,
+        pages_in_flight: config.pages_in_flight as usize,
+        heartbeat_ms: config.heartbeat_ms,
+        large_transaction_rows: config.large_transaction_rows as usize,
+        ..rollcall_source_postgres::PostgresSourceConfig::new(
+            name.clone(),
+            config.url.expose(),
+            &config.slot,
+            &config.publication,
+            platform.tables(),
+            folder.join("spill").join(name.as_str()),
+        )
+    })
+}
+
+fn postgres(name: &SourceName, config: &PostgresSourceConfig, folder: &Path) -> Result<SourceWiring, Fault> {
+    let settings = postgres_config(name, config, folder)?;
+    Ok(SourceWiring {
+        name: name.clone(),
+        platform: config.platform.name(),
+        // No kind of source of this version reads what Flagsmith keeps at the edge.
+        edge: None,
+        start: Box::new(move |from, backfill| {
+            let settings = settings.clone();
+            Box::pin(async move {
+                let source = PostgresSource::start(settings, from, backfill).await?;
+                Ok(Box::new(source) as Box<dyn Source>)
+            })
+        }),
+    })
+}
+
+/// The sink's settings as its connector wants them; an embedded engine is started for it.
+async fn clickhouse(
+    name: &str,
+    config: &ClickHouseSinkConfig,
+    folder: &Path,
+    engines: &mut Vec<Running>,
+) -> Result<rollcall_sink_clickhouse::ClickHouseSinkConfig, Fault> {
+    let password = config.password.as_ref().map(Secret::expose);
+    let url = match &config.url {
+        ClickHouseUrl::Http(url) => url.expose().to_owned(),
+        ClickHouseUrl::Embedded => {
+            let mut engine = EngineConfig::new(folder.join("clickhouse").join(name));
+            engine.listen = config.listen.unwrap_or(engine.listen);
+            engine.login = config
+                .user
+                .as_ref()
+                .zip(password)
+                .map(|(user, password)| Login { user: user.clone(), password: password.to_owned() });
+            let running = ClickHouseEmbedded::start(engine).await?;
+            let url = running.url();
+            engines.push(running);
+            url
+        }
+    };
+    Ok(rollcall_sink_clickhouse::ClickHouseSinkConfig {
+        user: config.user.clone(),
+        password: password.map(str::to_owned),
+        database: config.database.clone(),
+        preset: clickhouse_preset(config.preset),
+        ..rollcall_sink_clickhouse::ClickHouseSinkConfig::new(name, url)
+    })
+}
+
+fn start_clickhouse(config: rollcall_sink_clickhouse::ClickHouseSinkConfig) -> rollcall_runtime::StartSink {
+    Box::new(move || {
+        let config = config.clone();
+        Box::pin(async move { Ok(Box::new(ClickHouseSink::connect(config)?) as Box<dyn Sink>) })
+    })
+}
+
+fn list_members(config: &rollcall_sink_clickhouse::ClickHouseSinkConfig) -> Result<ListMembers, Fault> {
+    let reader = Arc::new(ClickHouseReader::connect(config)?);
+    Ok(Box::new(move |request| {
+        let reader = Arc::clone(&reader);
+        Box::pin(async move {
+            let (query, cursor) = (request.query.as_deref(), request.cursor.as_deref());
+            let key = request.environment_key.as_str();
+            let page = reader.members(&request.segment_id, key, query, request.limit, cursor).await?;
+            let members: Vec<_> = page
+                .members
+                .iter()
+                .map(|member| {
+                    json!({
+                        "id": member.id, "identifier": member.identifier,
+                        "identity_key": member.identity_key, "since_us": member.since_us,
+                    })
+                })
+                .collect();
+            Ok(json!({"members": members, "cursor": page.next_cursor}))
+        })
+    }))
+}
+
+/// The sink's settings as its connector wants them.
+pub(crate) fn counts(name: &str, config: &CountsSinkConfig) -> rollcall_sink_counts::CountsSinkConfig {
+    rollcall_sink_counts::CountsSinkConfig {
+        name: name.to_owned(),
+        url: config.url.expose().to_owned(),
+        preset: counts_preset(config.preset),
+        schema: config.schema.clone(),
+    }
+}
+
+fn start_counts(config: rollcall_sink_counts::CountsSinkConfig) -> rollcall_runtime::StartSink {
+    Box::new(move || {
+        let config = config.clone();
+        Box::pin(async move { Ok(Box::new(CountsSink::connect(config).await?) as Box<dyn Sink>) })
+    })
+}
+
+/// The preset in the words of the counts sink.
+pub(crate) fn counts_preset(preset: Preset) -> rollcall_sink_counts::Preset {
+    match preset {
+        Preset::Native => rollcall_sink_counts::Preset::Native,
+        Preset::Flagsmith => rollcall_sink_counts::Preset::Flagsmith,
+    }
+}
+
+/// The preset in the words of the ClickHouse sink.
+pub(crate) fn clickhouse_preset(preset: Preset) -> rollcall_sink_clickhouse::Preset {
+    match preset {
+        Preset::Native => rollcall_sink_clickhouse::Preset::Native,
+        Preset::Flagsmith => rollcall_sink_clickhouse::Preset::Flagsmith,
+    }
+}

@@ -12,17 +12,19 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::Asking;
-use crate::api::{BackfillStarted, BackfillStatus, Filled, Status};
+use crate::api::{BackfillStarted, Filled, Status};
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 
 /// How often progress is asked for.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// A source speaks of a new backfill within its heartbeat; one that it never spoke of was over before.
+const POLLS_UNSEEN_MAX: u32 = 20;
 
 /// Read a source whole beside its stream, page by page: a first load, a re-load or a repair
 ///
 /// Live changes keep flowing; it can be paused with `rollcall pause`, goes on after a restart and can be run at any
-/// time. JSON lines: {id}, then {id, state, done_through, rows}; with --plan {table, rows_estimated, pages_estimated?}.
+/// time. JSON lines: {id}, and at its end {id, state}; with --plan {table, rows_estimated, pages_estimated?}.
 /// Exits with 1 when it fails.
 #[derive(Debug, Args)]
 pub(super) struct Backfill {
@@ -63,21 +65,36 @@ impl Backfill {
         if self.detach {
             return Ok(Outcome::Done);
         }
+        self.follow(asking, &started).await
+    }
+
+    /// A source speaks of its backfill while it is under way and some moments late, and no more once it is done.
+    async fn follow(&self, asking: &Asking, started: &BackfillStarted) -> Result<Outcome, Failure> {
         let bar = spinner(asking.output);
+        let mut seen = false;
+        let mut polls_unseen = 0;
         loop {
             tokio::time::sleep(POLL_INTERVAL).await;
             let status: Status = asking.client.get(&["status"], &[]).await?;
+            let task = status.tasks.iter().find(|task| task.task == format!("source/{}", self.source));
+            if let Some(task) = task.filter(|task| task.state == "failed") {
+                bar.finish_and_clear();
+                let what = task.error.clone().unwrap_or_else(|| format!("source {} has failed", self.source));
+                return Err(Failure::Job { what, repair: task.repair.clone() });
+            }
             let source = status.sources.into_iter().find(|source| source.name == self.source);
-            // Once done, an instance may speak of it no more.
-            let Some(backfill) = source.and_then(|source| source.backfill).filter(|b| b.id == started.id)
-            else {
-                bar.finish_and_clear();
-                return Ok(Outcome::Done);
-            };
-            bar.set_message(format!("{}: {} identities", backfill.state, backfill.rows));
-            if let Some(outcome) = ended(&backfill) {
-                bar.finish_and_clear();
-                return report(asking.output, &backfill, outcome);
+            let backfill = source.and_then(|source| source.backfill).filter(|b| b.id == started.id);
+            polls_unseen += 1;
+            match backfill {
+                Some(backfill) => {
+                    bar.set_message(format!("{}: {} identities", backfill.state, backfill.rows));
+                    seen = true;
+                }
+                None if seen || polls_unseen > POLLS_UNSEEN_MAX => {
+                    bar.finish_and_clear();
+                    return report(asking.output, started);
+                }
+                None => {}
             }
         }
     }
@@ -138,24 +155,13 @@ async fn estimate(name: &SourceName, source: &PostgresSourceConfig) -> Result<Ve
     Ok(tables)
 }
 
-fn ended(backfill: &BackfillStatus) -> Option<Outcome> {
-    match backfill.state.as_str() {
-        "done" => Some(Outcome::Done),
-        "failed" => Some(Outcome::Difference),
-        _ => None,
-    }
-}
-
-fn report(output: Output, backfill: &BackfillStatus, outcome: Outcome) -> Result<Outcome, Failure> {
+fn report(output: Output, started: &BackfillStarted) -> Result<Outcome, Failure> {
     if output.json {
-        output.json_line(backfill)?;
+        output.json_line(&json!({"id": started.id, "state": "done"}))?;
     } else {
-        output.line(&format!("backfill {} {}: {} identities", backfill.id, backfill.state, backfill.rows))?;
-        if outcome == Outcome::Difference {
-            output.line("why: rollcall status")?;
-        }
+        output.line(&format!("backfill {} is done", started.id))?;
     }
-    Ok(outcome)
+    Ok(Outcome::Done)
 }
 
 /// Judge stored identities again, and print what was not as judged: nothing, unless something was wrong
@@ -204,14 +210,7 @@ impl Fill {
 async fn progress(asking: &Asking) -> String {
     match asking.client.get::<Status>(&["status"], &[]).await {
         Ok(status) if status.fills.is_empty() => "judging".to_owned(),
-        Ok(status) => {
-            let done: f64 = status.fills.iter().map(|fill| fill.done_fraction).sum();
-            format!(
-                "judging: {:.0} % of {} partitions",
-                done / status.fills.len() as f64 * 100.0,
-                status.fills.len()
-            )
-        }
+        Ok(status) => format!("judging in {} of {} partitions", status.fills.len(), status.partitions),
         Err(_) => "judging".to_owned(),
     }
 }

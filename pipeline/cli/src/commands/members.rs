@@ -1,10 +1,11 @@
 //! `counts`, `members`, `explain`: who is in what, and why.
 
 use clap::Args;
-use serde_json::Value;
 
 use super::Asking;
-use crate::api::{Counts as CountsAnswer, Explained, Members as MembersAnswer};
+use crate::api::{
+    ConditionExplanation, Counts as CountsAnswer, Explained, Members as MembersAnswer, RuleExplanation,
+};
 use crate::failure::{Failure, Outcome};
 use crate::output::{Output, or_dash, text_of, time};
 
@@ -64,7 +65,7 @@ pub(super) struct Members {
     #[arg(long)]
     query: Option<String>,
     /// At most this many
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     limit: u32,
     /// Where to go on: what the page before gave
     #[arg(long)]
@@ -98,7 +99,7 @@ impl Members {
 
 /// Show why an identity is or is not in a segment, condition by condition
 ///
-/// JSON line: {member, judged}; `judged` is the rule tree with the value and verdict of each condition.
+/// JSON line: {member, unsupported?, parked, judged}; `judged` is the rule tree with the value and verdict of each condition.
 #[derive(Debug, Args)]
 pub(super) struct Explain {
     /// The segment, by id
@@ -127,34 +128,48 @@ impl Explain {
         } else {
             let is = if answer.member { "is" } else { "is not" };
             asking.output.line(&format!("{title}: {is} a member"))?;
-            print_tree(asking.output, &answer.judged, 1)?;
+            if let Some(reason) = &answer.unsupported {
+                asking.output.line(&format!("  the segment is not judged: {reason}"))?;
+            }
+            if answer.parked {
+                asking.output.line("  a change of the identity waits: rollcall quarantine list")?;
+            }
+            print_rules(asking.output, &answer.judged.rules, 1)?;
         }
         Ok(Outcome::Done)
     }
 }
 
-/// The tree as the rules crate serialises it: scalars of a node on its line, what it holds below it.
-fn print_tree(output: Output, node: &Value, depth: usize) -> Result<(), Failure> {
+/// A line per rule and condition: its verdict, what it asks, what it found.
+fn print_rules(output: Output, rules: &[RuleExplanation], depth: usize) -> Result<(), Failure> {
     let indent = "  ".repeat(depth);
-    match node {
-        Value::Object(fields) => {
-            let own = fields.iter().filter(|(_, value)| !is_nested(value));
-            let line = own.map(|(name, value)| format!("{name}: {}", text_of(value))).collect::<Vec<_>>();
-            if !line.is_empty() {
-                output.line(&format!("{indent}{}", line.join("  ")))?;
-            }
-            fields
-                .values()
-                .filter(|value| is_nested(value))
-                .try_for_each(|value| print_tree(output, value, depth + 1))
+    for rule in rules {
+        output.line(&format!("{indent}{} {} of", mark(rule.verdict), rule.rule_type))?;
+        for condition in &rule.conditions {
+            output.line(&format!("{indent}  {}", describe(condition)))?;
         }
-        Value::Array(items) => items.iter().try_for_each(|item| print_tree(output, item, depth)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-            output.line(&format!("{indent}{}", text_of(node)))
-        }
+        print_rules(output, &rule.rules, depth + 1)?;
     }
+    Ok(())
 }
 
-fn is_nested(value: &Value) -> bool {
-    matches!(value, Value::Array(_)) || matches!(value, Value::Object(_))
+fn describe(condition: &ConditionExplanation) -> String {
+    let property =
+        condition.property.as_deref().filter(|name| !name.is_empty()).unwrap_or("the identity's key");
+    let operand = condition.operand.as_deref().map_or_else(String::new, |operand| format!(" '{operand}'"));
+    let found = match (&condition.found, &condition.found_type) {
+        (Some(found), Some(kind)) => format!("found '{found}' ({kind})"),
+        (Some(found), None) => format!("found '{found}'"),
+        (None, _) => "found nothing".to_owned(),
+    };
+    let raised = condition.raised.as_ref().map_or_else(String::new, |raised| format!("; raises: {raised}"));
+    format!("{} {property} {}{operand}: {found}{raised}", mark(condition.verdict), condition.operator)
+}
+
+fn mark(verdict: Option<bool>) -> &'static str {
+    match verdict {
+        Some(true) => "yes",
+        Some(false) => "no ",
+        None => "?  ",
+    }
 }

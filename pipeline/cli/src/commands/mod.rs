@@ -91,7 +91,7 @@ impl Cli {
             Ok::<_, Failure>(Asking { client: Client::new(&settings)?, output, settings })
         };
         match self.command {
-            Command::Run => run::run(settings()?).await,
+            Command::Run => run::run(&settings()?).await,
             Command::Check(check) if check.wants_schema() => check.schema(output),
             Command::Check(check) => check.check(&settings()?, output),
             Command::Setup(command) => command.execute(&settings()?, output).await,

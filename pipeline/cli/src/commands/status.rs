@@ -12,7 +12,7 @@ use crate::output::{Output, bytes, or_dash, text_of, time};
 ///
 /// JSON lines, told apart by `kind`: `log` {log_id, partitions, parked}; `task` {task, state, error?, repair?,
 /// position?, lag_bytes?, lag_seconds?, records_per_second?}; `source` {name, as_of_us, backfill? {id, state,
-/// done_through, rows}}; `fill` {partition, segments, done_fraction}. Exits with 1 when a task has failed.
+/// done_through, rows}}; `fill` {partition, jobs}. Exits with 1 when a task has failed.
 #[derive(Debug, Args)]
 pub(super) struct Status {}
 
@@ -69,12 +69,7 @@ fn print(output: Output, status: &Answer) -> Result<(), Failure> {
         }
     }
     for fill in &status.fills {
-        let segments = if fill.segments.is_empty() { "all".to_owned() } else { fill.segments.join(", ") };
-        output.line(&format!(
-            "fill of partition {}: segments {segments}, {:.0} % done",
-            fill.partition,
-            fill.done_fraction * 100.0
-        ))?;
+        output.line(&format!("partition {}: {} fills under way", fill.partition, fill.jobs))?;
     }
     if status.parked > 0 {
         output.line(&format!("{} identities are parked: rollcall quarantine list", status.parked))?;

@@ -83,7 +83,7 @@ section! {
         platform: Platform = Kind::Choice(&["flagsmith"]), Need::Required;
         /// postgres://user:${PASSWORD}@host:5432/database, or all of it from a variable; sslmode as libpq means it.
         url: Secret = POSTGRES, Need::Required;
-        /// The replication slot; `rollcall setup` makes it, `rollcall teardown` drops it.
+        /// The replication slot, made at the first start; `rollcall teardown` drops it.
         slot: String = Kind::PostgresName, Need::Word("rollcall");
         /// The publication of the tables read.
         publication: String = Kind::PostgresName, Need::Word("rollcall");
