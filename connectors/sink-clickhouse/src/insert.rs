@@ -179,3 +179,58 @@ async fn count(wire: &Wire, database: &str, table: &Table, sent: &Sent) -> Resul
         .param("oldest", oldest);
     wire.fetch("count what was inserted", query).await
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::{ArrayRef, StringArray, UInt16Array, UInt64Array};
+    use rollcall_model::FaultKind;
+    use rollcall_test_servers::ClickHouse;
+
+    use super::*;
+    use crate::config::ClickHouseSinkConfig;
+
+    const TABLE: Table = Table { name: "t", key: &["id"], ddl: "", columns: &[] };
+
+    fn rows(rows: &[(&str, u16, u64)]) -> RecordBatch {
+        let columns: [(&str, ArrayRef); 3] = [
+            ("id", Arc::new(StringArray::from_iter_values(rows.iter().map(|r| r.0)))),
+            ("partition", Arc::new(UInt16Array::from_iter_values(rows.iter().map(|r| r.1)))),
+            ("seq", Arc::new(UInt64Array::from_iter_values(rows.iter().map(|r| r.2)))),
+        ];
+        RecordBatch::try_from_iter(columns).expect("columns of one length")
+    }
+
+    #[test]
+    fn a_key_written_twice_is_one_key() {
+        let sent = Sent::of(&TABLE, &[rows(&[("a", 0, 7), ("a", 0, 5)]), rows(&[("a", 0, 9), ("b", 3, 1)])]);
+        let sent = sent.expect("all columns").0;
+        assert_eq!(sent[&0], Commits { first: 5, last: 9, keys: 1 });
+        assert_eq!(sent[&3], Commits { first: 1, last: 1, keys: 1 });
+    }
+
+    /// What a server acknowledged and doesn't hold is found out; what newer commits replaced is not missed.
+    #[tokio::test]
+    async fn rows_acknowledged_are_rows_held() {
+        let server = ClickHouse::temporary();
+        let wire = Wire::new(&ClickHouseSinkConfig::new("ch", server.url())).expect("a URL");
+        for sql in [
+            "CREATE TABLE t (id String, partition UInt16, seq UInt64) ENGINE = ReplacingMergeTree(seq) ORDER BY id",
+            "INSERT INTO t VALUES ('a', 0, 5), ('b', 0, 6), ('c', 1, 3)",
+        ] {
+            wire.execute("prepare", wire.query(sql)).await.expect("runs");
+        }
+        let check = async |sent: &[(&str, u16, u64)]| {
+            let sent = Sent::of(&TABLE, &[rows(sent)]).expect("all columns");
+            confirm(&wire, "default", &TABLE, &sent).await
+        };
+        check(&[("a", 0, 5), ("b", 0, 6), ("c", 1, 3)]).await.expect("held");
+        let fault =
+            check(&[("a", 0, 5), ("b", 0, 6), ("lost", 0, 6), ("c", 1, 3)]).await.expect_err("one is lost");
+        assert_eq!(fault.kind, FaultKind::Retry);
+        assert!(fault.to_string().contains("acknowledged 3 keys of partition 0"), "{fault}");
+        check(&[("a", 0, 1), ("b", 0, 2)]).await.expect("a replay: newer commits took their place");
+        check(&[("d", 2, 1)]).await.expect_err("nothing of this partition is held");
+    }
+}

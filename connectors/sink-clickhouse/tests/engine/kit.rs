@@ -13,31 +13,31 @@ use rollcall_model::{
 use rollcall_sink_clickhouse::{ClickHouseReader, ClickHouseSink, ClickHouseSinkConfig, Preset};
 use rollcall_test_servers::ClickHouse;
 
-pub const PARTITIONS: u16 = 4;
+pub(crate) const PARTITIONS: u16 = 4;
 
-pub fn log_id() -> LogId {
+pub(crate) fn log_id() -> LogId {
     LogId("log-a".into())
 }
 
-pub fn config(server: &ClickHouse, preset: Preset) -> ClickHouseSinkConfig {
+pub(crate) fn config(server: &ClickHouse, preset: Preset) -> ClickHouseSinkConfig {
     ClickHouseSinkConfig { preset, ..ClickHouseSinkConfig::new("clickhouse", server.url()) }
 }
 
-pub fn sink(server: &ClickHouse) -> ClickHouseSink {
+pub(crate) fn sink(server: &ClickHouse) -> ClickHouseSink {
     ClickHouseSink::connect(config(server, Preset::Flagsmith)).unwrap()
 }
 
-pub async fn prepared(server: &ClickHouse) -> ClickHouseSink {
+pub(crate) async fn prepared(server: &ClickHouse) -> ClickHouseSink {
     let mut sink = sink(server);
     sink.prepare(&log_id(), PARTITIONS).await.unwrap();
     sink
 }
 
-pub fn reader(server: &ClickHouse) -> ClickHouseReader {
+pub(crate) fn reader(server: &ClickHouse) -> ClickHouseReader {
     ClickHouseReader::connect(&config(server, Preset::Native)).unwrap()
 }
 
-pub async fn run(server: &ClickHouse, sql: &str) {
+pub(crate) async fn run(server: &ClickHouse, sql: &str) {
     Client::default()
         .with_url(server.url())
         .query_raw(sql)
@@ -46,17 +46,17 @@ pub async fn run(server: &ClickHouse, sql: &str) {
         .unwrap_or_else(|e| panic!("{sql}: {e}"));
 }
 
-pub async fn rows<T: RowOwned + RowRead>(server: &ClickHouse, sql: &str) -> Vec<T> {
+pub(crate) async fn rows<T: RowOwned + RowRead>(server: &ClickHouse, sql: &str) -> Vec<T> {
     let client = Client::default().with_url(server.url());
     client.query_raw(sql).fetch_all().await.unwrap_or_else(|e| panic!("{sql}: {e}"))
 }
 
-pub fn partition_of(id: i64) -> Partition {
+pub(crate) fn partition_of(id: i64) -> Partition {
     Partition((id % i64::from(PARTITIONS)) as u16)
 }
 
 /// A record of one identity of source `core`; its seq is its version.
-pub fn identity(id: i64, environment: &str, version: i64, state: IdentityState) -> IdentityRecord {
+pub(crate) fn identity(id: i64, environment: &str, version: i64, state: IdentityState) -> IdentityRecord {
     IdentityRecord {
         log_id: log_id(),
         partition: partition_of(id),
@@ -74,15 +74,21 @@ pub fn identity(id: i64, environment: &str, version: i64, state: IdentityState) 
     }
 }
 
-pub fn image(identifier: impl Into<String>, traits: Traits) -> Image {
+pub(crate) fn image(identifier: impl Into<String>, traits: Traits) -> Image {
     Image { environment_id: "1".into(), identifier: identifier.into(), traits, system_traits: Traits::new() }
 }
 
-pub fn live(id: i64, environment: &str, version: i64, traits: Traits) -> IdentityRecord {
+pub(crate) fn live(id: i64, environment: &str, version: i64, traits: Traits) -> IdentityRecord {
     identity(id, environment, version, IdentityState::Live(image(format!("user{id}"), traits)))
 }
 
-pub fn change(id: i64, environment: &str, version: i64, entered: &[&str], left: &[&str]) -> MembershipChange {
+pub(crate) fn change(
+    id: i64,
+    environment: &str,
+    version: i64,
+    entered: &[&str],
+    left: &[&str],
+) -> MembershipChange {
     MembershipChange {
         event_id: format!("log-a-{}-{version}-0", partition_of(id)),
         log_id: log_id(),
@@ -103,7 +109,12 @@ pub fn change(id: i64, environment: &str, version: i64, entered: &[&str], left: 
     }
 }
 
-pub fn membership(id: i64, environment: &str, version: i64, segments: &[(&str, i64)]) -> MembershipRecord {
+pub(crate) fn membership(
+    id: i64,
+    environment: &str,
+    version: i64,
+    segments: &[(&str, i64)],
+) -> MembershipRecord {
     MembershipRecord {
         log_id: log_id(),
         seq: Seq(version as u64),
@@ -129,16 +140,16 @@ fn environment_id(key: &str) -> &str {
     key.trim_start_matches("env")
 }
 
-pub fn of_identity(record: IdentityRecord) -> Delivery {
+pub(crate) fn of_identity(record: IdentityRecord) -> Delivery {
     deliver(Topic::Identities, record.partition, OutRecord::Identity(record))
 }
 
-pub fn of_change(change: MembershipChange) -> Delivery {
+pub(crate) fn of_change(change: MembershipChange) -> Delivery {
     let NativeId::Int(id) = change.id else { panic!("integer ids here") };
     deliver(Topic::MembershipChanges, partition_of(id), OutRecord::MembershipChange(change))
 }
 
-pub fn of_membership(record: MembershipRecord) -> Delivery {
+pub(crate) fn of_membership(record: MembershipRecord) -> Delivery {
     let NativeId::Int(id) = record.id else { panic!("integer ids here") };
     deliver(Topic::Memberships, partition_of(id), OutRecord::Membership(record))
 }
@@ -148,7 +159,7 @@ fn deliver(topic: Topic, partition: Partition, record: OutRecord) -> Delivery {
 }
 
 /// What `check` says of all partitions, as (segment, environment's key, ids' count, ids' fingerprint).
-pub async fn totals(sink: &mut ClickHouseSink) -> Vec<(String, String, u64, Fingerprint)> {
+pub(crate) async fn totals(sink: &mut ClickHouseSink) -> Vec<(String, String, u64, Fingerprint)> {
     let mut all = Vec::new();
     for partition in 0..PARTITIONS {
         let request =
