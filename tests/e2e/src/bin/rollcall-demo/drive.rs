@@ -1,0 +1,182 @@
+//! What happens in the demo, in order: first load, traffic with counts as they move, verify.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rollcall_kit::flagsmith::{Kind, Load};
+use serde_json::Value;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tokio_postgres::Client;
+
+use crate::stage::Stage;
+use crate::{Args, Failure, Teller};
+
+const WORKERS: usize = 3;
+/// Leaves the other processes of a small machine some room.
+const PAUSE: Duration = Duration::from_millis(2);
+const SHOW_EVERY: Duration = Duration::from_secs(3);
+const POLL: Duration = Duration::from_secs(1);
+/// How many counts that moved are shown at a time.
+const MOVED_MAX: usize = 4;
+/// How long the first load, and the catching up after the traffic, may take.
+const WAIT_SECONDS_MAX: u64 = 180;
+/// Happens at least once, whatever the seed draws.
+const SHOWN: [Kind; 12] = [
+    Kind::Traits,
+    Kind::Create,
+    Kind::Delete,
+    Kind::Rename,
+    Kind::Recreate,
+    Kind::SystemTraits,
+    Kind::SegmentCreate,
+    Kind::SegmentEdit,
+    Kind::SegmentDelete,
+    Kind::Large,
+    Kind::RolledBack,
+    Kind::Savepoint,
+];
+
+/// What the load has done so far.
+#[derive(Default)]
+struct Done {
+    steps: AtomicU64,
+    rows: AtomicU64,
+    stop: AtomicBool,
+}
+
+/// Runs it; whether `verify` found everything equal.
+pub(crate) async fn drive(stage: &mut Stage, args: &Args, teller: &Teller) -> Result<bool, Failure> {
+    stage.wait_until_ready().await?;
+    first_load(stage, args, teller).await?;
+    let counts = stage.connect().await?;
+    let before = read_counts(&counts).await?;
+    teller.tell(&format!("the platform's count table has {} rows", before.len()));
+    traffic(stage, args, teller, &counts, before).await?;
+    caught_up(stage, &counts, teller).await?;
+    stage.run("verify").await
+}
+
+/// Waits until the backfill is in the log and judged.
+async fn first_load(stage: &mut Stage, args: &Args, teller: &Teller) -> Result<(), Failure> {
+    let until = Instant::now() + Duration::from_secs(WAIT_SECONDS_MAX);
+    loop {
+        let status = stage.ask("status").await?;
+        refuse_failed_tasks(&status)?;
+        let backfill = status.iter().find_map(|line| line.get("backfill"));
+        let state = backfill.and_then(|backfill| backfill["state"].as_str()).unwrap_or("waiting");
+        let rows = backfill.and_then(|backfill| backfill["rows"].as_u64()).unwrap_or(0);
+        let fills = status.iter().filter(|line| line["kind"] == "fill").count();
+        teller.tell(&format!("backfill {state}: {rows} of {} identities; {fills} fills", args.identities));
+        if state == "done" && fills == 0 {
+            return Ok(());
+        }
+        if Instant::now() > until {
+            return Err(format!("the first load is not done after {WAIT_SECONDS_MAX} s").into());
+        }
+        sleep(POLL).await;
+    }
+}
+
+fn refuse_failed_tasks(status: &[Value]) -> Result<(), Failure> {
+    match status.iter().find(|line| line["kind"] == "task" && line["state"] == "failed") {
+        Some(task) => {
+            Err(format!("task {} failed: {} {}", task["task"], task["error"], task["repair"]).into())
+        }
+        None => Ok(()),
+    }
+}
+
+async fn traffic(
+    stage: &mut Stage,
+    args: &Args,
+    teller: &Teller,
+    counts: &Client,
+    mut before: BTreeMap<(i32, i32), i32>,
+) -> Result<(), Failure> {
+    teller.tell(&format!("{WORKERS} workers write for {} s", args.seconds));
+    let done = Arc::new(Done::default());
+    let mut workers = JoinSet::new();
+    for worker in 0..WORKERS {
+        let mut load = Load::new(&stage.world, args.seed, worker, WORKERS);
+        let mut client = stage.connect().await?;
+        let done = Arc::clone(&done);
+        workers.spawn(async move {
+            let mut first = if worker == 0 { SHOWN.iter() } else { [].iter() };
+            while !done.stop.load(Ordering::Relaxed) {
+                let step = match first.next() {
+                    Some(kind) => load.perform(*kind, &mut client).await?,
+                    None => load.step(&mut client).await?,
+                };
+                done.steps.fetch_add(1, Ordering::Relaxed);
+                done.rows.fetch_add(step.rows, Ordering::Relaxed);
+                sleep(PAUSE).await;
+            }
+            Ok::<_, Failure>(())
+        });
+    }
+    let until = Instant::now() + Duration::from_secs(args.seconds);
+    while Instant::now() < until {
+        sleep(SHOW_EVERY).await;
+        let now = read_counts(counts).await?;
+        let (steps, rows) = (done.steps.load(Ordering::Relaxed), done.rows.load(Ordering::Relaxed));
+        teller.tell(&format!("{steps} writes, {rows} rows; {}", moved(&before, &now)));
+        before = now;
+    }
+    done.stop.store(true, Ordering::Relaxed);
+    while let Some(worker) = workers.join_next().await {
+        worker??;
+    }
+    Ok(())
+}
+
+async fn read_counts(client: &Client) -> Result<BTreeMap<(i32, i32), i32>, Failure> {
+    let sql = "SELECT segment_id, environment_id, count FROM segment_membership_segmentmembershipcount";
+    let rows = client.query(sql, &[]).await?;
+    Ok(rows.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect())
+}
+
+/// The counts that moved most, as a line.
+fn moved(before: &BTreeMap<(i32, i32), i32>, now: &BTreeMap<(i32, i32), i32>) -> String {
+    let count = |counts: &BTreeMap<(i32, i32), i32>, pair| counts.get(pair).copied().unwrap_or(0);
+    let mut moved: Vec<_> = now
+        .keys()
+        .chain(before.keys().filter(|pair| !now.contains_key(pair)))
+        .map(|pair| (pair, count(now, pair), count(now, pair) - count(before, pair)))
+        .filter(|(_, _, delta)| *delta != 0)
+        .collect();
+    let all = moved.len();
+    moved.sort_by_key(|(_, _, delta)| -delta.abs());
+    let shown: Vec<String> = moved
+        .iter()
+        .take(MOVED_MAX)
+        .map(|((segment, environment), count, delta)| format!("{segment}/{environment}: {count} ({delta:+})"))
+        .collect();
+    format!("{all} counts moved, segment/environment {}", shown.join(", "))
+}
+
+/// Waits until everything written is counted.
+async fn caught_up(stage: &mut Stage, client: &Client, teller: &Teller) -> Result<(), Failure> {
+    let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+    let written_us: i64 = client.query_one(sql, &[]).await?.get(0);
+    let began = Instant::now();
+    loop {
+        let status = stage.ask("status").await?;
+        refuse_failed_tasks(&status)?;
+        let as_of_us = status.iter().find_map(|line| line.get("as_of_us")?.as_i64()).unwrap_or(0);
+        let fills = status.iter().filter(|line| line["kind"] == "fill").count();
+        if as_of_us >= written_us && fills == 0 {
+            teller.tell(&format!(
+                "everything written is counted, {} ms after the last write",
+                began.elapsed().as_millis()
+            ));
+            return Ok(());
+        }
+        if began.elapsed() > Duration::from_secs(WAIT_SECONDS_MAX) {
+            return Err(format!("not caught up after {WAIT_SECONDS_MAX} s").into());
+        }
+        sleep(POLL).await;
+    }
+}

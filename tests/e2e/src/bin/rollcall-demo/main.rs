@@ -1,0 +1,106 @@
+//! `make demo`: Rollcall at work on a real Postgres and the embedded ClickHouse, under a load.
+//!
+//! ```text
+//! Postgres (50,000 identities) ◀── the load ──┐
+//!     │                                       │  this process starts all of it, shows counts as they move,
+//!     ▼                                       │  runs `rollcall verify`, and stops all of it
+//! `rollcall run` ─▶ ClickHouse, count rows ───┘
+//! ```
+//!
+//! `--keep` leaves Postgres and Rollcall running and writes their process ids down, `--stop` ends them by these. On a
+//! terminal it stays up until Ctrl-C.
+
+mod drive;
+mod keep;
+mod stage;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser;
+
+use crate::stage::Stage;
+
+/// What goes wrong, for a person to read.
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Shows Rollcall on a real Postgres and the embedded ClickHouse
+#[derive(Debug, Parser)]
+#[command(name = "rollcall-demo")]
+pub(crate) struct Args {
+    /// Leave everything running in the background
+    #[arg(long, conflicts_with = "stop")]
+    keep: bool,
+    /// End what --keep left running
+    #[arg(long)]
+    stop: bool,
+    /// Identities at the start
+    #[arg(long, default_value_t = 50_000)]
+    identities: usize,
+    /// How long the load runs, in seconds
+    #[arg(long, default_value_t = 45)]
+    seconds: u64,
+    /// Seed of the population and the load
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+/// What happens, with the time since the start.
+pub(crate) struct Teller(Instant);
+
+impl Teller {
+    pub(crate) fn tell(&self, what: &str) {
+        println!("[{:>3} s] {what}", self.0.elapsed().as_secs());
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match demo(&Args::parse()).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(failure) => {
+            eprintln!("demo: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether `verify` found everything equal.
+async fn demo(args: &Args) -> Result<bool, Failure> {
+    if args.stop {
+        keep::stop()?;
+        return Ok(true);
+    }
+    keep::refuse_a_second()?;
+    let teller = Teller(Instant::now());
+    let mut stage = Stage::start(args, &teller).await?;
+    let driven = tokio::select! {
+        driven = Box::pin(drive::drive(&mut stage, args, &teller)) => driven,
+        interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Failure::from).and(Err("interrupted".into())),
+    };
+    match driven {
+        Ok(equal) if args.keep => {
+            stage.show_what_to_try();
+            keep::keep(stage)?;
+            println!("\nIt stays up in the background. `make demo-stop` ends it.");
+            Ok(equal)
+        }
+        Ok(equal) => {
+            if std::io::stdout().is_terminal() {
+                stage.show_what_to_try();
+                println!("\nIt stays up until Ctrl-C.");
+                tokio::signal::ctrl_c().await?;
+            }
+            teller.tell("stopping");
+            stage.end().await?;
+            Ok(equal)
+        }
+        Err(failure) => {
+            let log = stage.log_tail();
+            stage.end().await?;
+            Err(format!("{failure}\nthe last lines of Rollcall's log:\n{log}").into())
+        }
+    }
+}
