@@ -24,7 +24,9 @@ mod heartbeat;
 mod outbox;
 mod overlay;
 mod page;
+mod preflight;
 mod relation;
+mod setup;
 mod slot;
 mod snapshot;
 mod source;
@@ -36,4 +38,6 @@ pub use config::{
     DEFAULT_PAGES_IN_FLIGHT, DEFAULT_PIECE_ROWS, DEFAULT_RETAINED_BYTES_MAX, DEFAULT_SCHEMA,
     PostgresSourceConfig,
 };
+pub use preflight::{Finding, preflight};
+pub use setup::{apply_setup, setup_sql, teardown};
 pub use source::PostgresSource;

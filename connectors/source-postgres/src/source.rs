@@ -17,6 +17,7 @@ use crate::config::PostgresSourceConfig;
 use crate::fold::{Fold, Limits};
 use crate::heartbeat::beat;
 use crate::outbox::{Outbox, Parcel};
+use crate::preflight::{fault, look, one_identity_table};
 use crate::relation::Relations;
 use crate::slot::{Beginning, InUse, begin, in_use};
 use crate::stream::{Reached, Stream};
@@ -50,7 +51,11 @@ impl PostgresSource {
         backfill: Option<BackfillPlan>,
     ) -> Result<Self, Fault> {
         let connect_config = ConnectConfig::parse(&config.url)?;
+        one_identity_table(&config)?;
         let client = connect(&connect_config).await?;
+        if let Some(fault) = fault(&config, &look(&config, &connect_config, &client).await?) {
+            return Err(fault);
+        }
         let (beginning, replication) =
             Box::pin(start_stream(&config, &connect_config, &client, from.as_ref())).await?;
         let near_xid: i64 = client

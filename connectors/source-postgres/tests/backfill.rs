@@ -29,8 +29,8 @@ fn one_change(random: &mut StdRng) -> String {
     let long = format!("repeat(md5('{n}'), 100)"); // 3,200 bytes, stored out of line
     match random.random_range(0..100) {
         0..10 => format!("INSERT INTO identity VALUES ({id}, 'n{n}', {long}) ON CONFLICT DO NOTHING"),
-        10..17 => format!("DELETE FROM trait WHERE identity_id = {id}; DELETE FROM identity WHERE id = {id}"),
-        17..25 => format!("UPDATE identity SET identifier = 'n{n}' WHERE id = {id}"),
+        10..14 => format!("DELETE FROM trait WHERE identity_id = {id}; DELETE FROM identity WHERE id = {id}"),
+        14..25 => format!("UPDATE identity SET identifier = 'n{n}' WHERE id = {id}"),
         25..28 => format!("UPDATE identity SET note = {long} WHERE id = {id}"),
         28..70 => format!(
             "INSERT INTO trait (identity_id, trait_key, value) SELECT id, 'k{key}', 'v{n}' FROM identity WHERE id = {id} FOR SHARE
@@ -140,6 +140,12 @@ async fn property(seed: u64) {
     config.piece_rows = random.random_range(3..9);
     config.retained_bytes_max = if seed % 2 == 0 { 4_000 } else { 64 << 20 };
     let source = server.source_with(config, None, None).await;
+    server
+        .sql(
+            "INSERT INTO identity SELECT n, 'n', repeat(md5(n::text), 100) FROM generate_series(0, 280) n;
+             INSERT INTO trait (identity_id, trait_key, value) SELECT n, k, 'v' FROM generate_series(0, 280) n, unnest('{k0,k1}'::text[]) k",
+        )
+        .await;
     let mut watch = Watch {
         source,
         truth: State::default(),

@@ -106,6 +106,14 @@ impl Server {
         run(&format!("{BIN}/pg_ctl"), &["-D", &self.path("data"), "-m", "fast", "-w", "stop"]);
     }
 
+    pub(crate) fn promote(&self) {
+        run(&format!("{BIN}/pg_ctl"), &["-D", &self.path("data"), "-w", "promote"]);
+    }
+
+    pub(crate) fn as_postgres(&self, script: &str) {
+        run("sh", &["-c", script]);
+    }
+
     pub(crate) fn path(&self, name: &str) -> String {
         self.folder.path().join(name).display().to_string()
     }
