@@ -43,7 +43,7 @@ impl BlockReader {
                 usize::try_from(u32::from_le_bytes(bytes)).unwrap_or(usize::MAX)
             };
             let (method, packed, raw) = (header[0], size(1), size(5));
-            if packed < HEADER_BYTES || packed > BLOCK_BYTES_MAX || raw > BLOCK_BYTES_MAX {
+            if !(HEADER_BYTES..=BLOCK_BYTES_MAX).contains(&packed) || raw > BLOCK_BYTES_MAX {
                 return Err(Exception::new(
                     271,
                     "CANNOT_DECOMPRESS",

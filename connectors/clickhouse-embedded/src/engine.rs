@@ -89,7 +89,12 @@ impl Engine {
     }
 
     /// Waits until a connection is free, and gives the session's, or a fresh one.
-    pub(crate) async fn lease(self: &Arc<Self>, session: Option<&SessionAsk>) -> Result<Lease, Exception> {
+    pub(crate) async fn lease(
+        self: &Arc<Self>,
+        session: Option<&SessionAsk>,
+        query_id: Option<String>,
+    ) -> Result<Lease, Exception> {
+        let query_id = self.register(query_id)?;
         let waiting = Arc::clone(&self.permits).acquire_owned();
         let permit = match tokio::time::timeout(Duration::from_secs(QUEUE_SECONDS_MAX), waiting).await {
             Ok(Ok(permit)) => permit,
@@ -105,7 +110,7 @@ impl Engine {
                 Leased::Session(self.session(session)?, Duration::from_secs(session.timeout_seconds))
             }
         };
-        Ok(Lease { connection, _permit: permit })
+        Ok(Lease { connection, _query_id: query_id, _permit: permit })
     }
 
     fn open(&self) -> Result<Connection, Exception> {
@@ -140,7 +145,7 @@ impl Engine {
     }
 
     /// Marks a query id as running; refuses one that runs already.
-    pub(crate) fn register(self: &Arc<Self>, query_id: Option<String>) -> Result<Option<QueryId>, Exception> {
+    fn register(self: &Arc<Self>, query_id: Option<String>) -> Result<Option<QueryId>, Exception> {
         let Some(id) = query_id else { return Ok(None) };
         if lock(&self.query_ids).insert(id.clone()) {
             return Ok(Some(QueryId { engine: Arc::clone(self), id }));
@@ -184,7 +189,7 @@ fn lock_folder(data_path: &Path) -> Result<File, Fault> {
 
 /// A query id while its query runs.
 #[derive(Debug)]
-pub(crate) struct QueryId {
+struct QueryId {
     engine: Arc<Engine>,
     id: String,
 }
@@ -195,10 +200,11 @@ impl Drop for QueryId {
     }
 }
 
-/// A connection for one request, and its place among `connections_max`.
+/// A connection for one request, its query id, and its place among `connections_max`.
 #[derive(Debug)]
 pub(crate) struct Lease {
     connection: Leased,
+    _query_id: Option<QueryId>,
     _permit: OwnedSemaphorePermit,
 }
 

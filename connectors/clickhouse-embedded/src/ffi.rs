@@ -4,6 +4,9 @@
 //! a [`Rows`] or an [`Insert`] borrows its [`Connection`] mutably, so nothing else can run on it meanwhile, and a
 //! result's bytes are copied before the result is destroyed. The engine takes one call at a time per connection and
 //! does not care which thread makes it, so the handles may be sent, not shared.
+//!
+//! Closing the last connection stops the engine and frees its folder; `chdb_shutdown` is not called, since after it the
+//! process can open no engine any more.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fmt;

@@ -1,6 +1,6 @@
 //! `rollcall-clickhouse`: the embedded ClickHouse as a process of its own, for tests and for a look around.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,6 +9,8 @@ use clap::Parser;
 use rollcall_clickhouse_embedded::{ClickHouseEmbedded, Config, DEFAULT_CONNECTIONS_MAX, Login};
 use rollcall_model::Fault;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// The ClickHouse engine behind its HTTP interface.
 #[derive(Debug, Parser)]
@@ -36,7 +38,9 @@ const EXIT_CONFIG: u8 = 78;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
+    let ansi = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
     match run(Args::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::Login;
 use crate::blocks::{Packer, Packing};
-use crate::engine::{Engine, QueryId};
+use crate::engine::Engine;
 use crate::exception::Exception;
 use crate::request::{self, Ask};
 use crate::run::{Event, Part, Summary, run};
@@ -81,10 +81,9 @@ async fn answer(server: &Server, request: Request) -> Result<Response, Exception
         return Ok(response);
     }
     let mut ask = request::read(Request::from_parts(parts, body)).await?;
-    let query_id = server.engine.register(ask.query_id.clone())?;
-    let lease = server.engine.lease(ask.session.as_ref()).await?;
+    let lease = server.engine.lease(ask.session.as_ref(), ask.query_id.clone()).await?;
     let (events, mut replies) = mpsc::channel(EVENTS_MAX);
-    let data = ask.data.take().map(|body| feed(body));
+    let data = ask.data.take().map(feed);
     let packing = ask.packing;
     let head = ReplyHead::of(&ask);
     tokio::task::spawn_blocking(move || run(lease, &ask, data, &events));
@@ -101,7 +100,7 @@ async fn answer(server: &Server, request: Request) -> Result<Response, Exception
         }
     };
     let body = match first {
-        Some(rows) => reply_body(rows, replies, packing, query_id),
+        Some(rows) => reply_body(rows, replies, packing),
         None => Body::from(Packer::new(packing).finish().unwrap_or_default()),
     };
     Ok(head.response(body, summary))
@@ -178,21 +177,14 @@ fn late_exception(exception: &Exception) -> Vec<u8> {
         .into_bytes()
 }
 
-/// Streams the rest of a reply; holds the query id until its end.
-fn reply_body(
-    first: Vec<u8>,
-    replies: mpsc::Receiver<Event>,
-    packing: Packing,
-    query_id: Option<QueryId>,
-) -> Body {
+/// Streams a reply from its first rows on.
+fn reply_body(first: Vec<u8>, replies: mpsc::Receiver<Event>, packing: Packing) -> Body {
     struct Reply {
         replies: mpsc::Receiver<Event>,
         packer: Option<Packer>,
         first: Option<Vec<u8>>,
-        _query_id: Option<QueryId>,
     }
-    let reply =
-        Reply { replies, packer: Some(Packer::new(packing)), first: Some(first), _query_id: query_id };
+    let reply = Reply { replies, packer: Some(Packer::new(packing)), first: Some(first) };
     let pieces = stream::unfold(reply, |mut reply| async move {
         // The packer is taken by the last piece.
         let mut packer = reply.packer.take()?;

@@ -72,7 +72,7 @@ impl ClickHouse {
     pub fn command(data_path: &Path, listen: &str) -> Command {
         let mut command = Command::new(binary());
         command.arg("--path").arg(data_path).arg("--listen").arg(listen);
-        command.stdin(Stdio::null());
+        command.stdin(Stdio::null()).env("RUST_LOG", "warn");
         command
     }
 

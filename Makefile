@@ -1,0 +1,53 @@
+# What a developer and CI run. Plain `make` prints this list.
+# Everything that is fetched or built goes outside the tree, into $ROLLCALL_SERVERS (default ~/.cache/rollcall/servers).
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Cargo reads standard input of build scripts: never a terminal, never a closed descriptor.
+CARGO := cargo
+SERVERS := $(or $(ROLLCALL_SERVERS),$(HOME)/.cache/rollcall/servers)
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+CASES ?= 100000
+
+.PHONY: help servers tools build fmt check test demo demo-stop bench differential
+
+help: ## This list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+servers: ## Fetch the real servers that tests and demo run on (once; offline afterwards)
+	@tests/servers/install
+
+tools: ## Fetch the servers and what `make check` needs beside them
+	@tests/servers/install --tools
+
+build: ## Build everything
+	$(CARGO) build --workspace --locked </dev/null
+
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+check: tools ## Formatting, lints, licences, spelling, documentation; no test is run
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings </dev/null
+	"$(SERVERS)/bin/cargo-deny" --workspace --all-features check --hide-inclusion-graph bans licenses sources </dev/null
+	"$(SERVERS)/bin/typos"
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked </dev/null
+
+test: servers ## Every test, on real servers
+	$(CARGO) build --workspace --bins --locked </dev/null
+	$(CARGO) test --workspace --locked </dev/null
+
+demo: servers ## A complete Rollcall on a real Postgres and ClickHouse, with load; KEEP=1 leaves it running
+	$(CARGO) build --workspace --bins --locked
+	$(TARGET)/debug/rollcall-demo $(if $(KEEP),--keep)
+
+demo-stop: ## End a demo that KEEP=1 left running
+	$(CARGO) build --bin rollcall-demo --locked
+	$(TARGET)/debug/rollcall-demo --stop
+
+bench: servers ## The figures of DESIGN.md §7 that this machine can measure
+	$(CARGO) run --release --package rollcall-bench --locked
+
+differential: servers ## Our rules engine against the reference, CASES=100000 generated cases
+	ROLLCALL_DIFFERENTIAL_CASES=$(CASES) $(CARGO) test --release --package rollcall-rules --locked -- differential </dev/null
