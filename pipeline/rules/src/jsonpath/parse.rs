@@ -1,5 +1,7 @@
 //! From tokens to a [`Query`].
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "a token that isn't asked for is a syntax error")]
+
 use std::collections::VecDeque;
 
 use super::lex::{Kind, Token};

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use rollcall_model::Value;
 
+use super::filter::Expression;
 use super::{Segment, Selector};
 use crate::context::Context;
 use crate::judge::Raised;
@@ -101,22 +102,39 @@ fn select<'a>(
     found: Found<'_, 'a>,
 ) -> Result<ControlFlow<()>, Raised> {
     for selector in &segment.selectors {
-        let selected = match selector {
-            Selector::Name(name) => node.child(context, name).into_iter().collect(),
-            Selector::Element { .. } => Vec::new(),
-            Selector::Wildcard | Selector::Filter(_) => {
-                node.children(context).into_iter().map(|(_, child)| child).collect()
-            }
+        let flow = match selector {
+            Selector::Name(name) => match node.child(context, name) {
+                Some(child) => visit(context, root, child, rest, found)?,
+                None => ControlFlow::Continue(()),
+            },
+            Selector::Element { .. } => ControlFlow::Continue(()),
+            Selector::Wildcard => each(context, root, node, None, rest, found)?,
+            Selector::Filter(expression) => each(context, root, node, Some(expression), rest, found)?,
         };
-        for child in selected {
-            if let Selector::Filter(expression) = selector
-                && !expression.test(context, root, child)?
-            {
-                continue;
-            }
-            if visit(context, root, child, rest, found)?.is_break() {
-                return Ok(ControlFlow::Break(()));
-            }
+        if flow.is_break() {
+            return Ok(flow);
+        }
+    }
+    Ok(ControlFlow::Continue(()))
+}
+
+/// Every child of a node that passes the filter, if there is one.
+fn each<'a>(
+    context: &Context<'a>,
+    root: Node<'a>,
+    node: Node<'a>,
+    filter: Option<&Expression>,
+    rest: &[Segment],
+    found: Found<'_, 'a>,
+) -> Result<ControlFlow<()>, Raised> {
+    for (_, child) in node.children(context) {
+        if let Some(expression) = filter
+            && !expression.test(context, root, child)?
+        {
+            continue;
+        }
+        if visit(context, root, child, rest, found)?.is_break() {
+            return Ok(ControlFlow::Break(()));
         }
     }
     Ok(ControlFlow::Continue(()))

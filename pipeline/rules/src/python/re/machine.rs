@@ -300,10 +300,8 @@ impl<'a> Machine<'a> {
     /// Goes on with as many characters as a greedy repeat still has, leaving one fewer for later. Ends that the next
     /// instruction can't go on from are passed over.
     fn give_back(&mut self, address: Address, lowest: usize, at: usize) -> Result<Next, Exceeded> {
-        let wanted = match &self.program.instructions[address] {
-            Instruction::One(Test::Is(code)) => Some(*code),
-            _ => None,
-        };
+        let next = &self.program.instructions[address];
+        let wanted = if let Instruction::One(Test::Is(code)) = next { Some(*code) } else { None };
         let mut at = at;
         let mut passed = 0;
         while wanted.is_some() && self.char_at(at).map(|(code, _)| code) != wanted {

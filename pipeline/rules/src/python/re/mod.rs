@@ -15,6 +15,7 @@ mod escape;
 mod machine;
 mod parse;
 mod program;
+mod simplify;
 mod source;
 mod tree;
 

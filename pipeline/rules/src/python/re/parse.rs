@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::PatternError;
+use super::simplify::{distinct, joined, unwrapped};
 use super::source::{Source, Token};
 use super::tree::{At, Flags, Node, Parsed, RepeatKind, Sequence, SetItem, Width};
 use crate::python::{Int, parse_int};
@@ -408,75 +409,6 @@ impl Parser {
             Some(Token::Escape(_)) | None => Err(PatternError("unknown flag")),
         }
     }
-}
-
-/// A group that neither captures nor changes flags, as its parts.
-fn unwrapped(node: Node) -> Sequence {
-    match node {
-        Node::Group { capture: None, add, remove, body } if add.is_empty() && remove.is_empty() => body,
-        other => vec![other],
-    }
-}
-
-/// Alternatives as one sequence: what all begin with stands before, and single characters become a set, as in Python,
-/// where a set and a branch fold case differently.
-fn joined(mut branches: Vec<Sequence>) -> Sequence {
-    if branches.len() == 1 {
-        return branches.pop().unwrap_or_default();
-    }
-    let mut sequence = Sequence::new();
-    while let Some(first) =
-        branches.first().and_then(|branch| branch.first()).filter(|node| is_plain(node)).cloned()
-    {
-        if !branches.iter().all(|branch| branch.first() == Some(&first)) {
-            break;
-        }
-        for branch in &mut branches {
-            branch.remove(0);
-        }
-        sequence.push(first);
-    }
-    let mut items = Vec::new();
-    for branch in &branches {
-        match branch.as_slice() {
-            [Node::Literal(code)] => items.push(SetItem::Literal(*code)),
-            [Node::Set { negated: false, items: more }] => items.extend_from_slice(more),
-            _ => {
-                sequence.push(Node::Branch(branches));
-                return sequence;
-            }
-        }
-    }
-    sequence.push(Node::Set { negated: false, items: distinct(items) });
-    sequence
-}
-
-/// Whether two of it are the same by their form: nothing with a pattern within.
-fn is_plain(node: &Node) -> bool {
-    match node {
-        Node::Literal(_)
-        | Node::NotLiteral(_)
-        | Node::Any
-        | Node::Set { .. }
-        | Node::At(_)
-        | Node::Reference(_) => true,
-        Node::Branch(_)
-        | Node::Group { .. }
-        | Node::Atomic(_)
-        | Node::Repeat { .. }
-        | Node::Look { .. }
-        | Node::Conditional { .. } => false,
-    }
-}
-
-fn distinct(items: Vec<SetItem>) -> Vec<SetItem> {
-    let mut kept: Vec<SetItem> = Vec::with_capacity(items.len());
-    for item in items {
-        if !kept.contains(&item) {
-            kept.push(item);
-        }
-    }
-    kept
 }
 
 /// What a `(` opened.

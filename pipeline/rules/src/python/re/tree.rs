@@ -47,6 +47,13 @@ pub(super) enum Node {
     },
 }
 
+impl Node {
+    /// Whether it is a group that neither captures nor changes flags.
+    pub(super) fn is_transparent(&self) -> bool {
+        matches!(self, Self::Group { capture: None, add, remove, .. } if add.is_empty() && remove.is_empty())
+    }
+}
+
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum SetItem {
     Literal(CodePoint),
