@@ -60,10 +60,10 @@ const TARGETS: &str = "
     JOIN rollcall_count AS l USING (segment_id, environment_id)
     GROUP BY 1, 2";
 
-/// What one partition holds, as the roster reports it: only what is counted, and not what is empty.
+/// What one partition holds, as the roster reports it: what it counts in whatever state, and not what is empty.
 const TOTALS: &str = "
     SELECT segment_id, environment_id, count, fingerprint FROM rollcall_count
-    WHERE partition = $1 AND state IN ('live', 'filling') AND count > 0
+    WHERE partition = $1 AND count > 0
       AND ($2::text IS NULL OR (segment_id = $2 AND environment_id = $3))
     ORDER BY 1, 2";
 

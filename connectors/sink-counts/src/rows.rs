@@ -16,8 +16,8 @@ pub(crate) struct RowSql {
     pub(crate) remove: &'static str,
     /// Inserts rows, parameters as `set`. Says which came to stand: segment, environment.
     pub(crate) add: &'static str,
-    /// Rows that differ from the ledger: segment, environment, what the row says, what it should say. `$1` is how
-    /// many at most.
+    /// Rows that differ from the ledger: segment, environment, what the row says, what it should say, and whether it
+    /// only waits for the record that takes what the platform has just deleted. `$1` is how many at most.
     pub(crate) differences: &'static str,
     /// Deletes the rows that the ledger knows.
     pub(crate) clear: &'static str,
@@ -91,16 +91,17 @@ static FLAGSMITH: RowSql = RowSql {
             GROUP BY 1, 2
             HAVING sum(count) > 0 AND NOT bool_or(state IN ('unsupported', 'removed'))
         ), expected AS (
-            SELECT l.segment_id, l.environment_id, l.count
+            SELECT l.segment_id, l.environment_id, l.count, s.id IS NOT NULL AND e.id IS NOT NULL AS live
             FROM sums AS l
-            JOIN segments_segment AS s ON s.id = l.segment_id AND s.deleted_at IS NULL
-            JOIN environments_environment AS e ON e.id = l.environment_id AND e.deleted_at IS NULL
+            LEFT JOIN segments_segment AS s ON s.id = l.segment_id AND s.deleted_at IS NULL
+            LEFT JOIN environments_environment AS e ON e.id = l.environment_id AND e.deleted_at IS NULL
         )
-        SELECT segment_id::text, environment_id::text,
-               coalesce(p.count::text, 'absent'), coalesce(x.count::text, 'absent')
+        SELECT segment_id::text, environment_id::text, coalesce(p.count::text, 'absent'),
+               CASE WHEN x.live THEN x.count::text ELSE 'absent' END,
+               coalesce(NOT x.live AND p.count = x.count, false)
         FROM expected AS x
         FULL JOIN segment_membership_segmentmembershipcount AS p USING (segment_id, environment_id)
-        WHERE p.count IS DISTINCT FROM x.count
+        WHERE p.count IS DISTINCT FROM CASE WHEN x.live THEN x.count END
         ORDER BY segment_id, environment_id
         LIMIT $1",
     clear: "
@@ -149,7 +150,7 @@ static NATIVE: RowSql = RowSql {
             HAVING NOT bool_or(state = 'removed')
         )
         SELECT segment_id, environment_id,
-               coalesce(p.count || ' ' || p.state, 'absent'), coalesce(x.count || ' ' || x.state, 'absent')
+               coalesce(p.count || ' ' || p.state, 'absent'), coalesce(x.count || ' ' || x.state, 'absent'), false
         FROM expected AS x
         FULL JOIN rollcall_segment_count AS p USING (segment_id, environment_id)
         WHERE p.count IS DISTINCT FROM x.count OR p.state IS DISTINCT FROM x.state
