@@ -167,6 +167,9 @@ fn write_group(shared: &Shared, group: Vec<Job>) {
         Err(fault) => {
             tracing::error!(%fault, "a write to the log failed; the store is opened anew");
             drop(shared.store_slot().take());
+            if let Err(fault) = reopen_if_broken(shared) {
+                tracing::error!(%fault, "the log's store can't be opened; the next writer tries again");
+            }
             for answer in pending {
                 answer.fail(again(&fault));
             }
@@ -374,9 +377,14 @@ impl<'a> Draft<'a> {
         for (name, task) in &self.tasks {
             self.batch.put_task(name, task)?;
         }
-        if !self.is_empty {
-            self.batch.commit()?;
+        if self.is_empty {
+            return Ok((self.parts, self.tasks));
         }
+        #[cfg(test)]
+        let failing = crate::tests::fail_before(self.shared)?;
+        self.batch.commit()?;
+        #[cfg(test)]
+        crate::tests::fail_after(failing)?;
         Ok((self.parts, self.tasks))
     }
 }

@@ -24,10 +24,13 @@ mod committer;
 mod config;
 mod consumer;
 mod folder;
+mod journal;
 mod producer;
 mod shared;
 mod stats;
 mod store;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
 use std::collections::BTreeMap;

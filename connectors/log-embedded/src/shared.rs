@@ -9,7 +9,7 @@
 //! survives a crash.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rollcall_model::{Fault, LogId, Partition, Topic};
 use tokio::sync::watch;
@@ -111,6 +111,10 @@ pub(crate) struct Shared {
     state: RwLock<State>,
     /// `None` once the log is closed, or while it could not be opened again after a failed write.
     store: RwLock<Option<Store>>,
+    upkeep: Mutex<()>,
+    /// What the next writes do instead of succeeding.
+    #[cfg(test)]
+    pub(crate) failing: Mutex<std::collections::VecDeque<crate::tests::Failing>>,
 }
 
 impl Shared {
@@ -130,6 +134,9 @@ impl Shared {
             changed: watch::Sender::new(0),
             state: RwLock::new(state),
             store: RwLock::new(Some(store)),
+            upkeep: Mutex::default(),
+            #[cfg(test)]
+            failing: Mutex::default(),
         })
     }
 
@@ -145,6 +152,11 @@ impl Shared {
 
     pub(crate) fn store_slot(&self) -> RwLockWriteGuard<'_, Option<Store>> {
         self.store.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One pass of upkeep at a time: each step builds on what the one before has removed.
+    pub(crate) fn upkeep_turn(&self) -> MutexGuard<'_, ()> {
+        self.upkeep.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Does something with the store; blocks, so never on an async thread.

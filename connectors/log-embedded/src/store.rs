@@ -20,6 +20,7 @@ use rollcall_model::{Fault, Partition, Retention, Topic};
 use crate::codec::{self, Decoded, Kept, Part, Task, Tombstone};
 use crate::config::EmbeddedLogConfig;
 use crate::folder::{Label, io_fault};
+use crate::journal;
 
 /// Per keyspace, of which about twenty exist: what a crash has to read again stays small.
 const MEMTABLE_BYTES_MAX: u64 = 8 << 20;
@@ -64,12 +65,28 @@ impl Store {
     /// Opens or makes it, and finishes what a crash left: nothing of it is visible before it is durable.
     pub(crate) fn open(path: &Path, config: &EmbeddedLogConfig) -> Result<Self, Fault> {
         let failed = |e| store_fault("can't open the log", path, e);
-        let db = Database::builder(path)
-            .cache_size(config.cache_bytes)
-            .max_cached_files(Some(config.open_files_max.max(10)))
-            .worker_threads(WORKER_THREADS)
-            .open()
-            .map_err(failed)?;
+        let open = || {
+            Database::builder(path)
+                .cache_size(config.cache_bytes)
+                .max_cached_files(Some(config.open_files_max.max(10)))
+                .worker_threads(WORKER_THREADS)
+                .open()
+        };
+        let db = match open() {
+            // fjall drops a last batch without an end, but not one whose end arrived on disk before its middle.
+            Err(error @ fjall::Error::JournalRecovery(_)) => match journal::cut_torn_end(path, &error)? {
+                None => Err(error),
+                Some(cut) => match open() {
+                    Ok(db) => Ok(db),
+                    Err(error) => {
+                        cut.undo(path)?;
+                        Err(error)
+                    }
+                },
+            },
+            opened => opened,
+        }
+        .map_err(failed)?;
         let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES_MAX);
         // Records are read in order, never looked up: a filter would only take memory.
         let in_order = || options().filter_policy(FilterPolicy::disabled());

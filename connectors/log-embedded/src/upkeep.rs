@@ -86,6 +86,7 @@ pub(crate) fn compact(
     jobs: &mpsc::Sender<Job>,
     stopped: &dyn Fn() -> bool,
 ) -> Result<(), Fault> {
+    let _turn = shared.upkeep_turn();
     let now_ms = shared.config.clock.now_ms();
     for (topic, partition) in partitions(shared, Retention::Compacted) {
         step_until_done(shared, jobs, stopped, |store| compaction_step(shared, store, topic, partition))?;
@@ -103,6 +104,7 @@ pub(crate) fn retain(
     now_ms: u64,
     stopped: &dyn Fn() -> bool,
 ) -> Result<(), Fault> {
+    let _turn = shared.upkeep_turn();
     for (topic, partition) in partitions(shared, Retention::Time) {
         step_until_done(shared, jobs, stopped, |store| {
             retention_step(shared, store, topic, partition, now_ms)

@@ -4,8 +4,9 @@
 //! rollcall_kit::log_contract!(|settings| my_log_under_test(settings));
 //! ```
 //!
-//! Each function here is one test; [`crate::contract::log_upkeep`] has those on what old records become. They take a
-//! function that makes an empty log, and panic where the contract is broken.
+//! Each function here is one test on writing; [`crate::contract::log_reading`] has those on reading,
+//! [`crate::contract::log_upkeep`] those on what old records become. They take a function that makes an empty log, and
+//! panic where the contract is broken.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -81,10 +82,12 @@ macro_rules! log_contract {
         $crate::log_contract!(@in log, $make;
             commits_are_seen_whole_in_all_partitions, a_failed_commit_leaves_nothing,
             order_is_kept_and_offsets_are_contiguous, an_empty_commit_is_fine, open_returns_the_last_progress,
-            the_newest_opener_fences_older_ones, fencing_survives_reopening, a_commit_wakes_a_waiting_consumer,
-            polls_are_bounded, polls_are_fair, a_dropped_poll_loses_nothing, foreign_places_are_refused,
-            tasks_can_be_listed_and_forgotten, ranges_follow_commits, producers_work_side_by_side,
-            a_lost_answer_is_found_out_by_opening_again, everything_survives_reopening);
+            the_newest_opener_fences_older_ones, fencing_survives_reopening, tasks_can_be_listed_and_forgotten,
+            ranges_follow_commits, producers_work_side_by_side, a_lost_answer_is_found_out_by_opening_again,
+            everything_survives_reopening);
+        $crate::log_contract!(@in log_reading, $make;
+            a_commit_wakes_a_waiting_consumer, polls_are_bounded, polls_are_fair, a_dropped_poll_loses_nothing,
+            foreign_places_are_refused);
         $crate::log_contract!(@in log_upkeep, $make;
             compaction_keeps_the_newest_of_each_key, compaction_leaves_what_a_task_has_not_read,
             compaction_again_after_more_commits, a_removed_key_goes_after_its_retention,
@@ -103,7 +106,7 @@ macro_rules! log_contract {
 }
 
 /// The contract says how it ends; a poll that should find something may wait this long for it.
-const LONG: Duration = Duration::from_secs(120);
+pub(crate) const LONG: Duration = Duration::from_secs(120);
 
 pub(crate) fn ok<T>(result: Result<T, Fault>) -> T {
     result.unwrap_or_else(|fault| panic!("{fault}"))
@@ -330,117 +333,6 @@ pub async fn fencing_survives_reopening(make: &impl Fn(LogSettings) -> UnderTest
     let values: Vec<_> =
         shown(&read_all(&*under.log, Topic::Identities, 0).await).into_iter().map(|r| r.2).collect();
     assert_eq!(values, [Some("1".to_owned()), Some("3".to_owned())]);
-}
-
-/// A consumer that waits gets what is committed meanwhile, long before its time is up.
-pub async fn a_commit_wakes_a_waiting_consumer(make: &impl Fn(LogSettings) -> UnderTest) {
-    let under = make(SETTINGS);
-    let log = &*under.log;
-    let mut writer = producer(log, "source").await;
-    let mut consumer = ok(log.consumer(start(Topic::IdentityChanges, 1)).await);
-    for n in 0..20_u64 {
-        // The poll is polled first: it looks, finds nothing and sleeps before the commits begin.
-        let (fetched, ()) = tokio::join!(consumer.poll(limit(10, LONG)), async {
-            ok(writer.commit(commit_of(vec![record(Topic::IdentityChanges, 0, "other", None)])).await);
-            ok(writer.commit(commit_of(vec![record(Topic::IdentityChanges, 1, "mine", None)])).await);
-        });
-        assert_eq!(shown(&ok(fetched)), [(n, "mine".to_owned(), None)]);
-    }
-}
-
-/// A poll brings at most so many records, and bytes, but at least one record; all of them in the end.
-pub async fn polls_are_bounded(make: &impl Fn(LogSettings) -> UnderTest) {
-    let under = make(SETTINGS);
-    let log = &*under.log;
-    let mut writer = producer(log, "source").await;
-    let value = "x".repeat(1_000);
-    for partition in 0..2 {
-        let records = (0..50).map(|_| record(Topic::IdentityChanges, partition, "k", Some(&value))).collect();
-        ok(writer.commit(commit_of(records)).await);
-    }
-    let from: BTreeMap<_, _> =
-        start(Topic::IdentityChanges, 0).into_iter().chain(start(Topic::IdentityChanges, 1)).collect();
-    for (records_max, bytes_max, most) in [(7, usize::MAX, 7), (usize::MAX, 5_500, 5), (3, 1, 1), (1, 1, 1)] {
-        let mut consumer = ok(log.consumer(from.clone()).await);
-        let mut count = 0;
-        loop {
-            let fetched = ok(consumer.poll(PollLimit { records_max, bytes_max, wait: Duration::ZERO }).await);
-            if fetched.is_empty() {
-                break;
-            }
-            assert!(fetched.len() <= most, "{} records, at most {most} were asked for", fetched.len());
-            count += fetched.len();
-        }
-        assert_eq!(count, 100);
-    }
-}
-
-/// A partition with little in it does not wait behind one with much.
-pub async fn polls_are_fair(make: &impl Fn(LogSettings) -> UnderTest) {
-    let under = make(SETTINGS);
-    let log = &*under.log;
-    let mut writer = producer(log, "source").await;
-    let mut records: Vec<_> = (0..500).map(|_| record(Topic::IdentityChanges, 0, "much", None)).collect();
-    records.extend((1..4).map(|partition| record(Topic::IdentityChanges, partition, "little", None)));
-    ok(writer.commit(commit_of(records)).await);
-    let from = (0..4).flat_map(|partition| start(Topic::IdentityChanges, partition)).collect();
-    let mut consumer = ok(log.consumer(from).await);
-    let mut little = 0;
-    for _ in 0..4 {
-        let fetched = ok(consumer.poll(limit(4, Duration::ZERO)).await);
-        little += fetched.iter().filter(|one| one.record.key == b"little").count();
-    }
-    assert_eq!(little, 3, "the first 16 of 503 records must hold one of each partition");
-}
-
-/// Dropping a poll that has not answered yet loses nothing and repeats nothing.
-pub async fn a_dropped_poll_loses_nothing(make: &impl Fn(LogSettings) -> UnderTest) {
-    const RECORDS: u64 = 300;
-    let under = make(SETTINGS);
-    let log = &*under.log;
-    let mut writer = producer(log, "source").await;
-    for _ in 0..RECORDS {
-        ok(writer.commit(commit_of(vec![record(Topic::IdentityChanges, 0, "k", None)])).await);
-    }
-    let mut consumer = ok(log.consumer(start(Topic::IdentityChanges, 0)).await);
-    let mut offsets = Vec::new();
-    for round in 0.. {
-        let yields = round % 4;
-        let dropping = async {
-            for _ in 0..yields {
-                tokio::task::yield_now().await;
-            }
-            // The last round of each four lets the poll come to its end.
-            if yields == 3 {
-                std::future::pending::<()>().await;
-            }
-        };
-        let fetched = tokio::select! {
-            fetched = consumer.poll(limit(3, Duration::ZERO)) => Some(ok(fetched)),
-            () = dropping => None,
-        };
-        match fetched {
-            Some(fetched) if fetched.is_empty() => break,
-            Some(fetched) => offsets.extend(fetched.iter().map(|one| one.place.offset)),
-            None => {}
-        }
-    }
-    assert_eq!(offsets, (0..RECORDS).collect::<Vec<_>>());
-}
-
-/// A place that this log can't have given is an error, never a reset.
-pub async fn foreign_places_are_refused(make: &impl Fn(LogSettings) -> UnderTest) {
-    let under = make(SETTINGS);
-    let log = &*under.log;
-    let mut writer = producer(log, "source").await;
-    ok(writer.commit(commit_of(vec![record(Topic::IdentityChanges, 0, "k", None)])).await);
-    let at =
-        |epoch, offset| BTreeMap::from([((Topic::IdentityChanges, Partition(0)), Place { epoch, offset })]);
-    assert!(ok(log.consumer(at(log.epoch(), 1)).await.map(|_| true)), "the end is a good place");
-    assert_eq!(kind(log.consumer(at(log.epoch(), 2)).await.map(|_| ())), FaultKind::Refused);
-    assert_eq!(kind(log.consumer(at(log.epoch() + 1, 0)).await.map(|_| ())), FaultKind::Refused);
-    let nowhere = start(Topic::IdentityChanges, SETTINGS.partitions);
-    assert_eq!(kind(log.consumer(nowhere).await.map(|_| ())), FaultKind::Bug);
 }
 
 /// `tasks` has those with progress; a forgotten one is gone, and its writer with it.
