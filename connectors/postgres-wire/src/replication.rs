@@ -4,7 +4,7 @@
 //! socket ──▶ reading task ──Chunk (whole messages, large reads)──▶ bounded queue ──▶ whoever decodes
 //!                │ a keepalive that wants an answer, a new WAL position
 //!                ▼
-//!            Standby (received, saved) ──▶ answering task ──▶ socket   on demand and every STATUS_INTERVAL_MS
+//!            Standby (received, saved) ──▶ answering task ──▶ socket   on demand and at intervals
 //! ```
 //!
 //! Reading, decoding and answering are three tasks: a decoder that stands still (a full log) stops the reading, by
@@ -32,8 +32,9 @@ use crate::text::{TEXT_SETTINGS, TextRow};
 pub const READ_BYTES: usize = 256 << 10;
 /// How many chunks wait for the decoder; with [`READ_BYTES`] the bound of what is read ahead.
 pub const CHUNKS_AHEAD_MAX: usize = 16;
-/// How often the server hears from us when nothing else makes us speak: well below `wal_sender_timeout` (60 s).
-pub const STATUS_INTERVAL_MS: u64 = 5_000;
+/// How often the server hears from us when nothing else makes us speak, at most; where its `wal_sender_timeout` is
+/// short, four times within that.
+pub const STATUS_INTERVAL_MS_MAX: u64 = 5_000;
 
 /// Microseconds from 1970 to 2000, where Postgres' clock starts.
 pub const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
@@ -126,6 +127,12 @@ impl Replication {
         from: Lsn,
         options: &[(&str, &str)],
     ) -> Result<ReplicationStream, Fault> {
+        let timeout = "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'";
+        let timeout_ms = self.query(timeout).await?.first().map(|row| text(row, 0)).unwrap_or_default();
+        let interval_ms = match timeout_ms.parse::<u64>() {
+            Ok(timeout_ms) if timeout_ms > 0 => (timeout_ms / 4).clamp(1, STATUS_INTERVAL_MS_MAX),
+            _ => STATUS_INTERVAL_MS_MAX,
+        };
         let options: Vec<_> =
             options.iter().map(|(name, value)| format!("{} {}", ident(name), literal(value))).collect();
         let command =
@@ -133,7 +140,7 @@ impl Replication {
         self.conversation.send_query(&command).await?;
         loop {
             match self.conversation.receive().await? {
-                (b'W', _) => return Ok(ReplicationStream::spawn(self.conversation, from)),
+                (b'W', _) => return Ok(ReplicationStream::spawn(self.conversation, from, interval_ms)),
                 (b'E', body) => return Err(ServerError::parse(&body).fault(&self.conversation.config)),
                 _ => {} // notices
             }
@@ -272,13 +279,14 @@ pub struct ReplicationStream {
 }
 
 impl ReplicationStream {
-    fn spawn(conversation: Conversation, from: Lsn) -> Self {
+    fn spawn(conversation: Conversation, from: Lsn, interval_ms: u64) -> Self {
         let Conversation { stream, buffer, config } = conversation;
         let (read, write) = tokio::io::split(stream);
         let (queue, chunks) = mpsc::channel(CHUNKS_AHEAD_MAX);
         let standby = Standby::new(from);
         let reader = Reader { read, buffer, config: Arc::new(config), standby: standby.clone() };
-        let tasks = [tokio::spawn(reader.run(queue)), tokio::spawn(answer(write, standby.clone()))];
+        let tasks =
+            [tokio::spawn(reader.run(queue)), tokio::spawn(answer(write, standby.clone(), interval_ms))];
         Self { chunks, standby, tasks }
     }
 
@@ -375,8 +383,8 @@ impl Reader {
     }
 }
 
-async fn answer(mut write: WriteHalf<Stream>, standby: Standby) {
-    let mut tick = tokio::time::interval(Duration::from_millis(STATUS_INTERVAL_MS));
+async fn answer(mut write: WriteHalf<Stream>, standby: Standby, interval_ms: u64) {
+    let mut tick = tokio::time::interval(Duration::from_millis(interval_ms));
     loop {
         tokio::select! {
             _ = tick.tick() => {}

@@ -299,3 +299,7 @@ impl<'a> Iterator for Fields<'a> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "decode_tests.rs"]
+mod tests;

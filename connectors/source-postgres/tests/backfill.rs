@@ -138,7 +138,7 @@ async fn property(seed: u64) {
     config.pages_in_flight = random.random_range(1..5);
     config.large_transaction_rows = random.random_range(4..16);
     config.piece_rows = random.random_range(3..9);
-    config.retained_bytes_max = if seed % 2 == 0 { 4_000 } else { 64 << 20 };
+    config.retained_bytes_max = if seed.is_multiple_of(2) { 4_000 } else { 64 << 20 };
     let source = server.source_with(config, None, None).await;
     server
         .sql(
@@ -156,7 +156,7 @@ async fn property(seed: u64) {
     };
     let left = Arc::new(AtomicUsize::new(8));
     for n in 0..8 {
-        tokio::spawn(write(Arc::clone(&server), seed * 100 + n, 150, Arc::clone(&left)));
+        tokio::spawn(write(Arc::clone(&server), seed * 100 + n, 80, Arc::clone(&left)));
     }
     let (mut runs, mut paused) = (0, None);
     while left.load(Ordering::Acquire) > 0 || runs == 0 {

@@ -123,7 +123,7 @@ impl Server {
     }
 
     pub(crate) fn url_as(&self, login: &str) -> String {
-        format!("postgres://{login}@127.0.0.1:{}/postgres", self.port)
+        format!("postgres://{login}@127.0.0.1:{}/postgres?connect_timeout=60", self.port)
     }
 
     pub(crate) fn port(&self) -> u16 {
