@@ -157,4 +157,27 @@ mod tests {
         assert_eq!(resolve("$..t", &one, &two), "int 2");
         assert_eq!(resolve("t", &one, &[("t", Value::Null)]), "none None");
     }
+
+    proptest::proptest! {
+            #[test]
+    fn no_path_panics(rest in r#"[$@.*\[\]?()'"\\ a-c0-9:,!=<>&|\-]{0,24}"#) {
+                let none = Traits::new();
+                let context = Context {
+                    environment_key: "env",
+                    environment_name: "",
+                    identifier: "1",
+                    identity_key: "k",
+                    traits: &none,
+                    system_traits: &none,
+                };
+                let _ = Property::compile(Some(&format!("$.{rest}")), false).resolve(&context);
+            }
+
+            #[test]
+            fn quoted_names_find_their_trait(name in r"[^\x00-\x1f]{1,12}") {
+                let path = format!("$.identity.traits[{}]", serde_json::to_string(&name).unwrap());
+                let value = Value::Str("found".into());
+                proptest::prop_assert_eq!(resolve(&path, &[(&name, value)], &[]), "str found");
+            }
+        }
 }

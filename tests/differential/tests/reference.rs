@@ -1,6 +1,7 @@
 //! C20, C22: the evaluator equals the reference, on cases of a fresh seed each run.
 //!
-//! `DIFFERENTIAL_SEED=… DIFFERENTIAL_CASES=…` run others; a failure prints the seed.
+//! `DIFFERENTIAL_SEED=… DIFFERENTIAL_CASES=…` run others, `DIFFERENTIAL_OPERATOR=REGEX` one operator alone; the seed
+//! is printed.
 
 use std::collections::BTreeMap;
 
@@ -28,13 +29,15 @@ fn is_dynamic(reason: &str) -> bool {
 fn c22_the_evaluator_equals_the_reference() {
     let seed = from_env("DIFFERENTIAL_SEED").unwrap_or_else(rand::random);
     let cases = from_env("DIFFERENTIAL_CASES").unwrap_or(CASES);
+    let only = std::env::var("DIFFERENTIAL_OPERATOR").ok();
     eprintln!("reference {}, DIFFERENTIAL_SEED={seed} DIFFERENTIAL_CASES={cases}", Reference::version());
     let mut reference = Reference::start();
     let mut tally = Tally::default();
     let mut start = 0;
     while start < cases {
         let end = (start + BATCH_CASES_MAX as u64).min(cases);
-        let batch: Vec<_> = (start..end).map(|number| generate::case(seed, number)).collect();
+        let batch: Vec<_> =
+            (start..end).map(|number| generate::case(seed, number, only.as_deref())).collect();
         let answers = reference.answers(&batch);
         for (number, (case, answer)) in (start..end).zip(batch.into_iter().zip(answers)) {
             let judged = case.judged();
@@ -64,6 +67,23 @@ fn c22_the_evaluator_equals_the_reference() {
     }
     eprintln!("{tally:#?}");
     assert_eq!(tally.mismatches, 0, "the evaluator differs from the reference; seed {seed}");
+}
+
+#[test]
+fn explanations_say_what_verdicts_say() {
+    let seed = from_env("DIFFERENTIAL_SEED").unwrap_or_else(rand::random);
+    for number in 0..5_000 {
+        let case = generate::case(seed, number, None);
+        let segment = CompiledSegment::compile(&case.segment());
+        let explanation = segment.explain(&case.context());
+        let verdict =
+            explanation.rules.iter().try_fold(true, |all, rule| if all { rule.verdict } else { Some(false) });
+        let judged = segment.judge(&case.context()).ok();
+        assert_eq!(explanation.verdict, judged, "case {number} of seed {seed}");
+        if !case.rules.is_empty() {
+            assert_eq!(verdict, judged, "case {number} of seed {seed}: {}", case.json());
+        }
+    }
 }
 
 /// The evaluator stops where the reference goes on.

@@ -86,6 +86,23 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn repr_gives_the_float_back(bits: u64) {
+            let x = f64::from_bits(bits);
+            let back = parse_float(&repr(x)).expect("a float's text is a float");
+            proptest::prop_assert!(back.to_bits() == x.to_bits() || x.is_nan() && back.is_nan());
+        }
+
+        #[test]
+        fn a_remainder_has_the_divisors_sign(left: i32, right: i32) {
+            proptest::prop_assume!(right != 0);
+            let (left, right) = (i64::from(left), i64::from(right));
+            let floored = left - right * (left as f64 / right as f64).floor() as i64;
+            proptest::prop_assert_eq!(remainder(left as f64, right as f64), floored as f64);
+        }
+    }
+
     #[test]
     fn what_float_accepts() {
         for (text, x) in [

@@ -53,9 +53,9 @@ const KEYS: &[&str] = &[
     "name",
 ];
 
-/// The case of a number, from a seed.
+/// The case of a number, from a seed; all its conditions of one operator, if one is named.
 #[must_use]
-pub fn case(seed: u64, number: u64) -> Case {
+pub fn case(seed: u64, number: u64, only: Option<&str>) -> Case {
     let mut rng = StdRng::seed_from_u64(seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let rng = &mut rng;
     let environment_key = pick(rng, &["env", "7", "a_b", "é"]).to_owned();
@@ -77,6 +77,13 @@ pub fn case(seed: u64, number: u64) -> Case {
         rules: Vec::new(),
     };
     case.rules = rules(rng, &case);
+    if let Some(operator) = only {
+        case.rules = vec![Rule {
+            rule_type: RuleType::All,
+            conditions: vec![condition(rng, &case, operator.to_owned())],
+            rules: vec![],
+        }];
+    }
     case
 }
 
@@ -96,7 +103,7 @@ fn key(rng: &mut StdRng) -> String {
 fn rules(rng: &mut StdRng, case: &Case) -> Vec<Rule> {
     if rng.random_bool(0.7) {
         let rule_type = if rng.random_bool(0.8) { RuleType::All } else { RuleType::None };
-        return vec![Rule { rule_type, conditions: vec![condition(rng, case)], rules: vec![] }];
+        return vec![Rule { rule_type, conditions: vec![any_condition(rng, case)], rules: vec![] }];
     }
     if rng.random_bool(0.01) {
         return vec![nested(rng, case)];
@@ -105,7 +112,7 @@ fn rules(rng: &mut StdRng, case: &Case) -> Vec<Rule> {
 }
 
 fn rule(rng: &mut StdRng, case: &Case, depth: usize) -> Rule {
-    let conditions = (0..rng.random_range(0..=3)).map(|_| condition(rng, case)).collect();
+    let conditions = (0..rng.random_range(0..=3)).map(|_| any_condition(rng, case)).collect();
     let most = if depth == 0 { 0 } else { 2 };
     let rules = (0..rng.random_range(0..=most)).map(|_| rule(rng, case, depth - 1)).collect();
     Rule { rule_type: rule_type(rng), conditions, rules }
@@ -122,18 +129,23 @@ fn rule_type(rng: &mut StdRng) -> RuleType {
 
 /// One condition under 50 to 200 rules.
 fn nested(rng: &mut StdRng, case: &Case) -> Rule {
-    let mut inner = Rule { rule_type: RuleType::All, conditions: vec![condition(rng, case)], rules: vec![] };
+    let mut inner =
+        Rule { rule_type: RuleType::All, conditions: vec![any_condition(rng, case)], rules: vec![] };
     for _ in 0..rng.random_range(50..200) {
         inner = Rule { rule_type: rule_type(rng), conditions: vec![], rules: vec![inner] };
     }
     inner
 }
 
-fn condition(rng: &mut StdRng, case: &Case) -> Condition {
+fn any_condition(rng: &mut StdRng, case: &Case) -> Condition {
     let operator = match rng.random_range(0..200) {
-        0 => pick(rng, &["EQUALS", "equal", "", "SEMVER"]).to_owned(),
-        _ => pick(rng, &OPERATORS).to_owned(),
+        0 => pick(rng, &["EQUALS", "equal", "", "SEMVER"]),
+        _ => pick(rng, &OPERATORS),
     };
+    condition(rng, case, operator.to_owned())
+}
+
+fn condition(rng: &mut StdRng, case: &Case, operator: String) -> Condition {
     let property = property(rng, case, &operator);
     let found =
         property.as_deref().and_then(|key| case.system_traits.get(key).or_else(|| case.traits.get(key)));

@@ -170,3 +170,25 @@ fn catastrophes_are_bounded() {
     let pattern = Pattern::compile("(?:){4000000000}+").expect("compiles");
     assert_eq!(pattern.matches(&text), Err(Exceeded { steps_max: MATCH_STEPS_MAX }));
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_pattern_panics(pattern in r"[ab1(){}\[\]|*+?.^$\\:=!<>P,\-idwxé]{0,20}", text in "[ab1é\n]{0,12}") {
+        if let Ok(pattern) = Pattern::compile(&pattern) {
+            let _ = pattern.matches(&text);
+        }
+    }
+
+    #[test]
+    fn escaped_text_matches_itself(text in ".{0,20}") {
+let mut pattern = String::new();
+        for c in text.chars() {
+            if c.is_ascii() && !c.is_ascii_alphanumeric() {
+                pattern.push('\\');
+            }
+            pattern.push(c);
+        }
+        pattern.push_str(r"\Z");
+        proptest::prop_assert!(matches(&pattern, &text));
+    }
+}
