@@ -8,7 +8,7 @@ SHELL := /bin/bash
 CARGO := cargo
 SERVERS := $(or $(ROLLCALL_SERVERS),$(HOME)/.cache/rollcall/servers)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-CASES ?= 100000
+CASES ?= 2000000
 
 .PHONY: help servers tools build fmt check test demo demo-stop bench differential
 
@@ -46,8 +46,12 @@ demo-stop: ## End a demo that KEEP=1 left running
 	$(CARGO) build --bin rollcall-demo --locked
 	$(TARGET)/debug/rollcall-demo --stop
 
-bench: servers ## The figures of DESIGN.md §7 that this machine can measure
-	$(CARGO) run --release --package rollcall-bench --locked
+bench: servers ## The figures of this machine, every program of bench/ in turn
+	$(CARGO) build --release --workspace --bins --locked </dev/null
+	for program in bench/src/bin/*; do \
+		name=$$(basename "$$program" .rs); echo "== $$name" >&2; \
+		$(CARGO) run --release --quiet --package rollcall-bench --bin "$$name" --locked </dev/null; \
+	done
 
-differential: servers ## Our rules engine against the reference, CASES=100000 generated cases
-	ROLLCALL_DIFFERENTIAL_CASES=$(CASES) $(CARGO) test --release --package rollcall-rules --locked -- differential </dev/null
+differential: servers ## Our rules engine beside its reference, CASES=2000000 generated cases
+	DIFFERENTIAL_CASES=$(CASES) $(CARGO) test --package rollcall-differential --locked </dev/null -- --nocapture
