@@ -36,6 +36,35 @@ async fn a_replay_changes_nothing_and_parts_add_up() {
 }
 
 #[tokio::test]
+async fn c09_two_sinks_at_once_on_the_same_rows_add_up() {
+    let server = Server::start();
+    let client = server.client().await;
+    flagsmith(&client, 100, 1).await;
+    let mut one = server.sink(Preset::Flagsmith, 2).await;
+    let mut two = server.sink(Preset::Flagsmith, 2).await;
+    for n in 1..=100_i32 {
+        // A busy part in two commits, and the first parts of a row that isn't there yet.
+        let seq = u64::from(n.unsigned_abs()) * 2;
+        let (a, b) =
+            ([live(1, 1, 0, seq, seq % 7), live(n, 1, 1, 1, 5)], [live(1, 1, 0, seq + 1, seq % 5 + 1)]);
+        let (a, b) = tokio::join!(one.write(&a), two.write(&b));
+        a.and(b).expect("both write");
+        let next = n.min(99) + 1;
+        let (a, b) = ([live(next, 1, 0, 1, 2)], [live(next, 1, 1, 1, 5)]);
+        let (a, b) = tokio::join!(one.write(&a), two.write(&b));
+        a.and(b).expect("both write");
+        assert_eq!(
+            one.check(&check(0)).await.expect("checks").differences,
+            Vec::<String>::new(),
+            "round {n}"
+        );
+    }
+    let rows = flagsmith_rows(&client).await;
+    assert_eq!(rows[&(1, 1)], 5 + 200 % 5 + 1);
+    assert!(rows.iter().all(|((segment, _), count)| *segment == 1 || *count == 7), "{rows:?}");
+}
+
+#[tokio::test]
 async fn another_writer_is_found_repaired_and_named() {
     let server = Server::start();
     let client = server.client().await;
