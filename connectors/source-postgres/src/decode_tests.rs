@@ -27,7 +27,7 @@ fn table() -> Table {
         columns: &["identity_id", "trait_key", "value"],
         optional: &[],
     };
-    Table::new(&spec, "public", &relation.columns).unwrap()
+    Table::new(&spec, (&"core".into(), "public"), &relation.columns).unwrap()
 }
 
 #[test]
@@ -112,10 +112,7 @@ proptest! {
     #[test]
     fn nearly_times_read_as_times_or_as_text(text in "[0-9]{1,6}-[0-9]{1,2}-[0-9]{1,2} [0-9]{1,2}:[0-9]{2}:[0-9]{2}(\\.[0-9]{1,7})?([+-][0-9]{2}(:[0-9]{2}){0,2})?( BC)?") {
         use rollcall_model::Cell;
-        match crate::cell::Kind::Timestamp.cell(text.as_bytes()) {
-            Cell::TimestampUs(_) => {}
-            Cell::Text(kept) => prop_assert_eq!(kept, text),
-            other => panic!("{other:?}"),
-        }
+        let cell = crate::cell::Kind::Timestamp.cell(text.as_bytes());
+        prop_assert!(matches!(cell, Cell::TimestampUs(_)) || cell == Cell::Text(text));
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rollcall_model::{Cell, Fault, Row, RowChange, RowOp, TableRole, TableSpec};
+use rollcall_model::{Cell, Fault, Row, RowChange, RowOp, SourceName, TableRole, TableSpec};
 
 use crate::cell::{Kind, int};
 use crate::decode::{ColumnMessage, Field, Old, RelationMessage, Tuple};
@@ -59,12 +59,16 @@ impl Table {
     ///
     /// # Errors
     /// `Refused`, where a needed column or the replica identity is missing.
-    pub(crate) fn new(spec: &TableSpec, schema: &str, columns: &[ColumnMessage]) -> Result<Self, Fault> {
+    pub(crate) fn new(
+        spec: &TableSpec,
+        (source, schema): (&SourceName, &str),
+        columns: &[ColumnMessage],
+    ) -> Result<Self, Fault> {
         let find = |name: &str| columns.iter().position(|column| column.name == name);
         for name in spec.columns {
             if find(name).is_none() {
                 return Err(Fault::refused(format!("table {schema}.{} has no column {name} (any more)", spec.name))
-                    .repair("bring the column back, or run a Rollcall that knows this version of the platform; then: rollcall backfill SOURCE"));
+                    .repair(format!("bring the column back, or run a Rollcall that knows this version of the platform; then: rollcall backfill {source}")));
             }
         }
         for name in identity_columns(&spec.role) {
@@ -74,7 +78,7 @@ impl Table {
                     spec.name
                 ))
                 .repair(format!(
-                    "rollcall setup SOURCE; or: ALTER TABLE \"{schema}\".\"{}\" REPLICA IDENTITY FULL; then: rollcall backfill SOURCE",
+                    "rollcall setup {source}; or: ALTER TABLE \"{schema}\".\"{}\" REPLICA IDENTITY FULL; then: rollcall backfill {source}",
                     spec.name
                 )));
             }
@@ -185,14 +189,20 @@ fn cell(column: &Column, field: Field<'_>) -> Cell {
 /// connection, and again when it has changed.
 #[derive(Debug)]
 pub(crate) struct Relations {
+    source: SourceName,
     schema: String,
     specs: Vec<TableSpec>,
     known: HashMap<u32, Option<Arc<Table>>>,
 }
 
 impl Relations {
-    pub(crate) fn new(schema: &str, specs: &[TableSpec]) -> Self {
-        Self { schema: schema.to_owned(), specs: specs.to_vec(), known: HashMap::new() }
+    pub(crate) fn new(source: &SourceName, schema: &str, specs: &[TableSpec]) -> Self {
+        Self {
+            source: source.clone(),
+            schema: schema.to_owned(),
+            specs: specs.to_vec(),
+            known: HashMap::new(),
+        }
     }
 
     /// Takes a `Relation` message.
@@ -202,7 +212,8 @@ impl Relations {
     pub(crate) fn announce(&mut self, relation: &RelationMessage) -> Result<(), Fault> {
         let spec =
             self.specs.iter().find(|spec| relation.schema == self.schema && relation.name == spec.name);
-        let table = spec.map(|spec| Table::new(spec, &self.schema, &relation.columns)).transpose()?;
+        let table =
+            spec.map(|spec| Table::new(spec, (&self.source, &self.schema), &relation.columns)).transpose()?;
         let entry = self.known.entry(relation.oid).or_default();
         if entry.as_deref() != table.as_ref() {
             *entry = table.map(Arc::new);

@@ -74,7 +74,7 @@ impl PostgresSource {
         reached.yielded.store(commit.0, Ordering::Release);
         let stream = Stream {
             replication,
-            relations: Relations::new(&config.schema, &config.tables),
+            relations: Relations::new(&config.name, &config.schema, &config.tables),
             fold: Fold::new(Limits {
                 rows: config.large_transaction_rows.max(1),
                 bytes: config.large_transaction_bytes.max(1),

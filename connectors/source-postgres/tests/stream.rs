@@ -211,9 +211,9 @@ async fn a_restart_yields_what_was_not_saved_and_nothing_that_was() {
     for (saved_rows, position) in positions.iter().enumerate() {
         drop(source);
         source = server.source(Some(position.clone())).await;
-        for n in saved_rows + 1..=4 {
+        for (n, position) in (0_i64..).zip(&positions).skip(saved_rows + 1) {
             let next = transaction(&mut source).await;
-            assert_eq!((int(&next.groups[0].id), &next.position), (n as i64, &positions[n]));
+            assert_eq!((int(&next.groups[0].id), &next.position), (n, position));
         }
     }
 }
