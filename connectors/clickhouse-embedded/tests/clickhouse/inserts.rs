@@ -97,7 +97,10 @@ async fn writers_and_readers_work_side_by_side() {
             let mut seen = 0;
             for _ in 0..20 {
                 let now: u64 = client.query("SELECT count() FROM everything").fetch_one().await.unwrap();
-                assert!(now >= seen && now.is_multiple_of(2_000), "a batch is seen whole: {now} after {seen}");
+                assert!(
+                    now >= seen && now.is_multiple_of(2_000),
+                    "a batch is seen whole: {now} after {seen}"
+                );
                 seen = now;
             }
         })
