@@ -45,6 +45,7 @@ pub(crate) struct Folder {
 }
 
 /// An error of the file system, as what to do about it.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the kinds of an io::Error are foreign, open and many")]
 pub(crate) fn io_fault(what: &str, path: &Path, error: io::Error) -> Fault {
     let place = path.display();
     match error.kind() {
@@ -58,7 +59,7 @@ pub(crate) fn io_fault(what: &str, path: &Path, error: io::Error) -> Fault {
                 .repair(format!("chown -R the user that runs rollcall {place}, or set another log.path"))
                 .from_source(error)
         }
-        // The kinds of an io::Error are open: what is not named above may pass.
+        // What is not named above may pass.
         _ => Fault::retry(format!("{what} in {place}"))
             .repair(format!("look at the disk that holds {place} (dmesg); Rollcall tries again"))
             .from_source(error),
@@ -162,11 +163,8 @@ impl Folder {
 
 /// Files come and go while the store works: what is gone takes nothing.
 fn disk_bytes(path: &Path) -> io::Result<u64> {
-    let gone_is_nothing = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => Ok(0),
-        // Any other kind of error is the caller's.
-        _ => Err(error),
-    };
+    let gone_is_nothing =
+        |error: io::Error| if error.kind() == io::ErrorKind::NotFound { Ok(0) } else { Err(error) };
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
         Err(error) => return gone_is_nothing(error),

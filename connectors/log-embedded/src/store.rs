@@ -274,6 +274,7 @@ fn damaged(path: &Path, what: &str) -> Fault {
     ))
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the store's errors are foreign and open")]
 fn store_fault(what: &str, path: &Path, error: fjall::Error) -> Fault {
     match error {
         fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => {
