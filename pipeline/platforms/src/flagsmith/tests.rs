@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use rollcall_model::catalog::CatalogEntry;
 use rollcall_model::{
     CatalogDoc, Cell, Change, EnvironmentId, Group, NativeId, OrganisationId, PageGroup, Patch, Row,
     RowChange, RowOp, SegmentDoc, Value,
@@ -238,6 +239,25 @@ fn a_ring_of_rules_makes_the_segment_invalid_and_ends() {
         &[],
     );
     assert!(the_segment(&delta).invalid.as_ref().unwrap().contains("nested"));
+}
+
+#[test]
+fn the_deepest_segment_survives_the_topic_and_a_deeper_one_is_invalid() {
+    let mut mapper = mapper();
+    base(&mut mapper);
+    let deepest = documents::DEPTH_MAX as i64;
+    let mut rows = vec![insert(SEGMENT, segment(5, 2, Some(5), Cell::Null, false))];
+    rows.push(insert(RULE, rule(1, Some(5), None, false)));
+    rows.extend((2..=deepest).map(|id| insert(RULE, rule(id, None, Some(id - 1), false))));
+    rows.push(insert(CONDITION, condition(1, deepest, text("x"), false)));
+    let delta = mapper.catalog(&rows, &[]);
+    assert!(the_segment(&delta).invalid.is_none());
+    let entry = CatalogEntry { writer: "core".into(), number: 1, doc: delta.docs[0].clone() };
+    let json = serde_json::to_vec(&entry).unwrap();
+    assert_eq!(serde_json::from_slice::<CatalogEntry>(&json).unwrap(), entry);
+
+    let deeper = mapper.catalog(&[insert(RULE, rule(deepest + 1, None, Some(deepest), false))], &[]);
+    assert!(the_segment(&deeper).invalid.as_ref().unwrap().contains("nested"));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_postgres::Client;
 
-use crate::stage::Stage;
+use crate::stage::{Stage, tasks};
 use crate::{Args, Failure, Teller};
 
 const WORKERS: usize = 3;
@@ -59,34 +59,43 @@ pub(crate) async fn drive(stage: &mut Stage, args: &Args, teller: &Teller) -> Re
     stage.run("verify").await
 }
 
-/// Waits until the backfill is in the log and judged.
+/// Waits until every roster has taken the whole backfill and judged it.
 async fn first_load(stage: &mut Stage, args: &Args, teller: &Teller) -> Result<(), Failure> {
-    let until = Instant::now() + Duration::from_secs(WAIT_SECONDS_MAX);
+    let began = Instant::now();
+    let mut told = String::new();
     loop {
-        let status = stage.ask("status").await?;
-        refuse_failed_tasks(&status)?;
-        let backfill = status.iter().find_map(|line| line.get("backfill"));
-        let state = backfill.and_then(|backfill| backfill["state"].as_str()).unwrap_or("waiting");
-        let rows = backfill.and_then(|backfill| backfill["rows"].as_u64()).unwrap_or(0);
-        let fills = status.iter().filter(|line| line["kind"] == "fill").count();
-        teller.tell(&format!("backfill {state}: {rows} of {} identities; {fills} fills", args.identities));
-        if state == "done" && fills == 0 {
+        let status = stage.status().await?;
+        let rosters = || {
+            tasks(&status)
+                .filter(|task| task["task"].as_str().is_some_and(|name| name.starts_with("roster/")))
+        };
+        let loaded =
+            rosters().filter(|task| task["loaded"].as_array().is_some_and(|sources| !sources.is_empty()));
+        let (loaded, all) = (loaded.count(), rosters().count());
+        let backfill = &status["sources"][0]["backfill"];
+        let read = match backfill["rows"].as_u64() {
+            Some(rows) => format!("{rows} of {} identities read, ", args.identities),
+            None => String::new(),
+        };
+        let now =
+            format!("first load: {read}complete in {loaded} of {all} partitions, {} fills", fills(&status));
+        if now != told {
+            teller.tell(&now);
+            told = now;
+        }
+        if all > 0 && loaded == all && fills(&status) == 0 {
             return Ok(());
         }
-        if Instant::now() > until {
+        if began.elapsed() > Duration::from_secs(WAIT_SECONDS_MAX) {
             return Err(format!("the first load is not done after {WAIT_SECONDS_MAX} s").into());
         }
         sleep(POLL).await;
     }
 }
 
-fn refuse_failed_tasks(status: &[Value]) -> Result<(), Failure> {
-    match status.iter().find(|line| line["kind"] == "task" && line["state"] == "failed") {
-        Some(task) => {
-            Err(format!("task {} failed: {} {}", task["task"], task["error"], task["repair"]).into())
-        }
-        None => Ok(()),
-    }
+/// Fills that run.
+fn fills(status: &Value) -> usize {
+    status["fills"].as_array().map_or(0, Vec::len)
 }
 
 async fn traffic(
@@ -163,11 +172,9 @@ async fn caught_up(stage: &mut Stage, client: &Client, teller: &Teller) -> Resul
     let written_us: i64 = client.query_one(sql, &[]).await?.get(0);
     let began = Instant::now();
     loop {
-        let status = stage.ask("status").await?;
-        refuse_failed_tasks(&status)?;
-        let as_of_us = status.iter().find_map(|line| line.get("as_of_us")?.as_i64()).unwrap_or(0);
-        let fills = status.iter().filter(|line| line["kind"] == "fill").count();
-        if as_of_us >= written_us && fills == 0 {
+        let status = stage.status().await?;
+        let as_of_us = status["sources"][0]["as_of_us"].as_i64().unwrap_or(0);
+        if as_of_us >= written_us && fills(&status) == 0 {
             teller.tell(&format!(
                 "everything written is counted, {} ms after the last write",
                 began.elapsed().as_millis()

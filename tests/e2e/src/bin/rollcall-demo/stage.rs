@@ -52,7 +52,7 @@ impl Stage {
             "writing {} organisations (number {GATED_OFF} gated off), {} environments, {} segments, {} identities",
             scale.organisations, scale.environments, scale.segments, scale.identities
         ));
-        let client = connect(&postgres.url()).await?;
+        let client = connect(&url(&postgres)).await?;
         create_schema(&client).await?;
         let world = populate(&client, scale, args.seed).await?;
 
@@ -60,7 +60,7 @@ impl Stage {
         let (http_port, clickhouse_port) = (free_port(), free_port());
         std::fs::write(
             folder.path().join("topology.yaml"),
-            topology(&postgres.url(), http_port, clickhouse_port),
+            topology(&url(&postgres), http_port, clickhouse_port),
         )?;
         let config = folder.path().join("topology.yaml");
         teller.tell(&format!("rollcall setup --config {}", config.display()));
@@ -90,7 +90,7 @@ impl Stage {
 
     /// Another connection to Postgres.
     pub(crate) async fn connect(&self) -> Result<Client, Failure> {
-        connect(&self.postgres.url()).await
+        connect(&url(&self.postgres)).await
     }
 
     /// Waits until Rollcall answers that it is ready.
@@ -113,23 +113,18 @@ impl Stage {
             .map_err(|_| format!("{url} did not answer within {READY_SECONDS_MAX} s"))?
     }
 
-    /// A command whose JSON lines are read. It may exit with 1: that is a verdict, not a failure.
-    pub(crate) async fn ask(&mut self, command: &str) -> Result<Vec<Value>, Failure> {
+    /// `GET /api/v1/status`. A failed task is a failure here: the demo can't go on without it.
+    pub(crate) async fn status(&mut self) -> Result<Value, Failure> {
         if let Some(status) = self.rollcall.try_wait()? {
             return Err(format!("`rollcall run` ended with {status}").into());
         }
-        let output = Command::new(&self.binary)
-            .arg("-c")
-            .arg(self.config())
-            .args(["--json", command])
-            .stdin(Stdio::null())
-            .output()
-            .await?;
-        if output.stdout.is_empty() && !output.status.success() {
-            return Err(format!("`rollcall {command}`: {}", String::from_utf8_lossy(&output.stderr)).into());
+        let url = format!("http://127.0.0.1:{}/api/v1/status", self.http_port);
+        let answer = reqwest::get(url).await?.error_for_status()?.bytes().await?;
+        let status: Value = serde_json::from_slice(&answer)?;
+        if let Some(task) = tasks(&status).find(|task| task["state"] == "failed") {
+            return Err(format!("{} failed: {} {}", task["task"], task["error"], task["repair"]).into());
         }
-        let lines = output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        Ok(lines.map(serde_json::from_slice).collect::<Result<_, _>>()?)
+        Ok(status)
     }
 
     /// A command as a person would type it; whether it exited with 0.
@@ -144,7 +139,7 @@ impl Stage {
         let rollcall = self.binary.display();
         let config = self.config();
         let config = config.display();
-        println!("\nPostgres     {}", self.postgres.url());
+        println!("\nPostgres     {}", url(&self.postgres));
         println!("ClickHouse   http://127.0.0.1:{}", self.clickhouse_port);
         println!("Rollcall     http://127.0.0.1:{} (/metrics, /readyz)", self.http_port);
         println!("config       {config}\n\nTo try:");
@@ -157,7 +152,7 @@ impl Stage {
         ] {
             println!("  {rollcall} -c {config} {command}");
         }
-        println!("  psql {} -c 'TABLE segment_membership_segmentmembershipcount'", self.postgres.url());
+        println!("  psql {} -c 'TABLE segment_membership_segmentmembershipcount'", url(&self.postgres));
     }
 
     /// The end of Rollcall's log, for a failure.
@@ -189,6 +184,16 @@ impl Stage {
 pub(crate) async fn signal(pid: u32, name: &str) -> Result<(), Failure> {
     Command::new("kill").args(["-s", name, &pid.to_string()]).status().await?;
     Ok(())
+}
+
+/// The tasks of a status.
+pub(crate) fn tasks(status: &Value) -> impl Iterator<Item = &Value> {
+    status["tasks"].as_array().into_iter().flatten()
+}
+
+/// This Postgres trusts the loopback, and a topology.yaml takes no password in clear.
+fn url(postgres: &Postgres) -> String {
+    format!("postgres://postgres@127.0.0.1:{}/postgres", postgres.port())
 }
 
 async fn connect(url: &str) -> Result<Client, Failure> {
