@@ -234,17 +234,23 @@ fn float(rng: &mut StdRng) -> f64 {
 /// Any text, mostly from the list, else put together or changed.
 pub(super) fn text(rng: &mut StdRng) -> String {
     match rng.random_range(0..100) {
-        0..60 => pick(rng, TEXTS).to_owned(),
+        0..50 => pick(rng, TEXTS).to_owned(),
+        50..60 => letters(rng),
         60..70 => format!("{}{}", pick(rng, TEXTS), pick(rng, TEXTS)),
         70..85 => {
             let text = pick(rng, TEXTS);
             changed(rng, text)
         }
         85..90 => rng.random_range(-1000..1000).to_string(),
-        90..93 => format!("user{}", rng.random_range(0..100_000)),
-        93 => "9".repeat(*[19_usize, 40, 4300, 4301].choose(rng).unwrap_or(&19)),
+        90..94 => format!("user{}", rng.random_range(0..100_000)),
+        94 => "9".repeat(*[19_usize, 40, 4300, 4301].choose(rng).unwrap_or(&19)),
         _ => (0..rng.random_range(0..8)).map(|_| character(rng)).collect(),
     }
+}
+
+/// Text of few letters, which generated expressions are made of, too.
+fn letters(rng: &mut StdRng) -> String {
+    (0..rng.random_range(1..12)).map(|_| pick(rng, &["a", "a", "b", "b", "c", "1", "k", "\n", "é"])).collect()
 }
 
 /// A character that matters to some rule of text.
