@@ -28,7 +28,7 @@ pub fn shrink(case: Case, reference: &mut Reference) -> (Case, Answer, Answer) {
     (smallest, judged, answer)
 }
 
-/// One step smaller, the large steps first.
+/// One step smaller, the large steps first. The identity's key is never blank: the reference would make one up.
 fn candidates(case: &Case) -> Vec<Case> {
     let mut found = Vec::new();
     let with = |change: &dyn Fn(&mut Case)| {
@@ -55,6 +55,7 @@ fn candidates(case: &Case) -> Vec<Case> {
     found.extend(
         smaller_text(&case.identity_key)
             .into_iter()
+            .filter(|text| !text.is_empty())
             .map(|t| with(&|smaller| smaller.identity_key.clone_from(&t))),
     );
     found
