@@ -8,7 +8,7 @@
 use rollcall_model::{Cause, Fault, FillReport, SegmentId};
 
 use crate::change::Reason;
-use crate::session::{SCAN_ROWS, Session};
+use crate::session::Session;
 use crate::state::{FillJob, FillScope};
 
 impl Session<'_> {
@@ -41,7 +41,7 @@ impl Session<'_> {
             return Ok(0);
         }
         let cursor = self.roster.state.fills.cursor.clone();
-        let rows = self.scan(cursor.as_deref(), SCAN_ROWS)?;
+        let rows = self.scan(cursor.as_deref(), self.roster.scan_rows)?;
         let visited = rows.len();
         let last = rows.last().map(|(key, _)| key.clone());
         for (key, stored) in rows {
@@ -70,7 +70,7 @@ impl Session<'_> {
                 }
             }
         }
-        self.advance(last.filter(|_| visited >= SCAN_ROWS));
+        self.advance(last.filter(|_| visited >= self.roster.scan_rows));
         self.suspend_raised();
         Ok(visited)
     }

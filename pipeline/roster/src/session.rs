@@ -19,8 +19,9 @@ use crate::sweep::Sweep;
 
 /// At most this many identities are listed by one answer to a check.
 const CHECK_MEMBERS_MAX: usize = 100_000;
-/// How many identities a scan reads at a time.
-pub(crate) const SCAN_ROWS: usize = 512;
+/// How many identities a scan reads, and a fill or a sweep takes into one commit, unless set otherwise: enough to
+/// share a commit, little enough for live changes to come in between.
+pub const DEFAULT_SCAN_ROWS: usize = 512;
 
 /// What an input needs before the next one may come.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -56,6 +57,7 @@ pub struct Roster {
     pub(crate) state: RosterState,
     pub(crate) sweep: Option<Sweep>,
     pub(crate) tombstone_retention_us: i64,
+    pub(crate) scan_rows: usize,
 }
 
 impl Roster {
@@ -78,7 +80,15 @@ impl Roster {
             state,
             sweep: None,
             tombstone_retention_us,
+            scan_rows: DEFAULT_SCAN_ROWS,
         }
+    }
+
+    /// Sets how many identities a fill or a sweep takes into one commit.
+    #[must_use]
+    pub fn with_scan_rows(mut self, scan_rows: usize) -> Self {
+        self.scan_rows = scan_rows.max(1);
+        self
     }
 
     /// Takes a newer catalog.
@@ -398,7 +408,7 @@ impl Session<'_> {
     ) -> Result<(), Fault> {
         let mut after: Option<Vec<u8>> = None;
         loop {
-            let rows = self.scan(after.as_deref(), SCAN_ROWS)?;
+            let rows = self.scan(after.as_deref(), self.roster.scan_rows)?;
             let Some((last, _)) = rows.last() else { return Ok(()) };
             after = Some(last.clone());
             for (_, stored) in &rows {

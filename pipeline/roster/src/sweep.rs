@@ -9,7 +9,7 @@ use rollcall_model::control::Truncated;
 use rollcall_model::{BackfillId, Cause, Fault, IdentityKey, NativeId, Patch, Place, SourceName, Version};
 
 use crate::change::{Reason, every};
-use crate::session::{SCAN_ROWS, Session, Turn};
+use crate::session::{Session, Turn};
 use crate::state::FillScope;
 use crate::store::{Stored, StoredState};
 
@@ -89,8 +89,8 @@ impl Session<'_> {
         {
             rows.push((first, stored));
         }
-        let scanned = self.scan(sweep.after.as_deref(), SCAN_ROWS)?;
-        let full = scanned.len() >= SCAN_ROWS;
+        let scanned = self.scan(sweep.after.as_deref(), self.roster.scan_rows)?;
+        let full = scanned.len() >= self.roster.scan_rows;
         let last = scanned.last().map(|(key, _)| key.clone());
         rows.extend(scanned);
         let mut through = !full;
@@ -147,12 +147,14 @@ impl Session<'_> {
     /// Patches whose identity never came, although the backfill is through.
     fn quarantine_waiting(&mut self, place: Place, stored: Stored) -> Result<(), Fault> {
         let StoredState::Pending(patches) = &stored.state else { return Ok(()) };
-        if patches.is_empty() {
+        // A log read again from an older place meets the ends of older backfills: what came after them still waits.
+        let (waited, newer): (Vec<_>, Vec<_>) =
+            patches.iter().cloned().partition(|patch| patch.place < place);
+        if waited.is_empty() {
             return Ok(());
         }
-        let patches = patches.clone();
-        self.put(Stored { state: StoredState::Pending(Vec::new()), ..stored.clone() });
-        for patch in patches {
+        self.put(Stored { state: StoredState::Pending(newer), ..stored.clone() });
+        for patch in waited {
             self.park_waiting(place, &stored.key, &patch)?;
         }
         Ok(())

@@ -12,6 +12,7 @@
 pub mod admin;
 mod catalog_feed;
 pub mod counts_feed;
+mod crash;
 mod http;
 mod intake;
 pub mod roster_store;

@@ -17,6 +17,7 @@ use rollcall_roster::{Catalog, Output, Roster, RosterState, Turn};
 use tokio::sync::watch;
 use tracing::info;
 
+use crate::crash;
 use crate::roster_store::{PartitionStore, RosterStores};
 use crate::tasks::Reporter;
 
@@ -185,7 +186,12 @@ impl Running<'_> {
         Ok((session.finish(), need))
     }
 
-    fn replay(&mut self, place: Place, key: &IdentityKey, records: &[QuarantineRecord]) -> Result<Output, Fault> {
+    fn replay(
+        &mut self,
+        place: Place,
+        key: &IdentityKey,
+        records: &[QuarantineRecord],
+    ) -> Result<Output, Fault> {
         let mut session = self.roster.session(&self.store);
         session.replay(place, key, records)?;
         Ok(session.finish())
@@ -213,9 +219,13 @@ impl Running<'_> {
         metrics::counter!("rollcall_roster_membership_changes_total").increment(output.changes.len() as u64);
         metrics::counter!("rollcall_quarantined_total", "origin" => "roster")
             .increment(output.quarantined.len() as u64);
+        crash::here("roster-decided");
         let committed = self.producer.commit(commit).await?;
+        crash::here("roster-committed");
         self.next = reached;
-        self.store.write(output, &committed)
+        self.store.write(output, &committed)?;
+        crash::here("roster-stored");
+        Ok(())
     }
 
     /// Everything of an identity that waits in quarantine.

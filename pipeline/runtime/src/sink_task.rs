@@ -23,6 +23,7 @@ use rollcall_roster::output::CheckPassed;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
+use crate::crash;
 use crate::tasks::Reporter;
 use crate::wiring::{FlushBounds, SinkWiring};
 
@@ -235,6 +236,7 @@ impl Running {
             }
         }
         self.write().await?;
+        self.sink.rebuilt().await?;
         let Some(bootstrap) = self.state.bootstrap.take() else { return Ok(false) };
         self.reads.retain(|(topic, _), _| *topic != Topic::Memberships);
         for (partition, place) in (0..self.log.partitions()).map(Partition).zip(bootstrap.live) {
@@ -250,10 +252,10 @@ impl Running {
         let at = (record.topic, record.partition);
         let next = Place { offset: place.offset + 1, ..place };
         let check = format!("{CONTROL_KEY}check");
-        if record.key == check.as_bytes() {
-            if let Some(passed) = record.value.as_deref().and_then(|v| serde_json::from_slice(v).ok()) {
-                return self.check(at, next, passed).await;
-            }
+        if record.key == check.as_bytes()
+            && let Some(passed) = record.value.as_deref().and_then(|v| serde_json::from_slice(v).ok())
+        {
+            return self.check(at, next, passed).await;
         }
         self.buffer.bytes += record.key.len() + record.value.as_ref().map_or(0, Vec::len);
         self.buffer.oldest.get_or_insert_with(Instant::now);
@@ -313,6 +315,7 @@ impl Running {
         let mut quarantined = std::mem::take(&mut self.buffer.unreadable);
         if !self.buffer.deliveries.is_empty() {
             let written = self.sink.write(&self.buffer.deliveries).await?;
+            crash::here("sink-written");
             metrics::counter!("rollcall_sink_rows_total", "sink" => self.name.clone())
                 .increment(written.rows);
             for rejected in written.rejected {

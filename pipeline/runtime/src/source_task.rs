@@ -19,6 +19,7 @@ use rollcall_platforms::Platform;
 use tokio::sync::mpsc;
 use tracing::info;
 
+use crate::crash;
 use crate::intake::{Intake, SourceState};
 use crate::roster_task::read_all;
 use crate::tasks::Reporter;
@@ -175,9 +176,12 @@ async fn commit_and_release(
     producer: &mut dyn Producer,
     intake: &mut Intake,
 ) -> Result<(), Fault> {
+    crash::here("source-decided");
     let committed = commit(producer, intake).await?;
+    crash::here("source-committed");
     if let Some(position) = intake.state().position.clone() {
         source.release(&Saved::by(&committed, position)).await?;
+        crash::here("source-released");
     }
     Ok(())
 }

@@ -5,7 +5,9 @@ pub mod contract;
 pub mod faulty_log;
 pub mod flagsmith;
 pub mod memory_log;
+pub mod memory_store;
 pub mod oracle;
 
 pub use faulty_log::FaultyLog;
 pub use memory_log::{MemoryLimits, MemoryLog};
+pub use memory_store::MemoryStore;

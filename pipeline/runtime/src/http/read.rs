@@ -220,10 +220,9 @@ fn find_identity(
     if let Ok(number) = identity.parse::<i64>() {
         let key = IdentityKey { source: owner.clone(), id: NativeId::Int(number) };
         let store = PartitionStore::view(stores.clone(), key.partition(partitions));
-        if let Some(stored) = store.get(&key.sort_bytes())? {
-            if stored.image().is_some_and(|image| image.environment_id == *environment) {
-                return Ok(Some(stored));
-            }
+        let stored = store.get(&key.sort_bytes())?;
+        if stored.as_ref().and_then(Stored::image).is_some_and(|image| image.environment_id == *environment) {
+            return Ok(stored);
         }
     }
     for partition in (0..partitions).map(Partition) {

@@ -114,7 +114,8 @@ impl Topology {
     #[must_use]
     pub fn rooted_at(mut self, folder: &Path) -> Self {
         match &mut self.log {
-            LogConfig::Embedded(log) => log.path = folder.join(&log.path),
+            // By components, so that no `./` is left in the middle of messages.
+            LogConfig::Embedded(log) => log.path = folder.join(&log.path).components().collect(),
         }
         self
     }

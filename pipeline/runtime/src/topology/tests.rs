@@ -299,3 +299,11 @@ fn a_command_that_asks_needs_only_where() {
     assert_eq!(http.token.as_ref().map(Secret::expose), Some("t0ps3cret"));
     assert!(Topology::parse_http(&text.replace("TOKEN", "NOT_SET"), &env).is_err());
 }
+
+#[test]
+fn the_examples_that_people_copy_have_no_faults() {
+    parse(include_str!("../../../../topology.yaml")).unwrap();
+    let readme = include_str!("../../../../README.md");
+    let example = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    parse(example).unwrap();
+}

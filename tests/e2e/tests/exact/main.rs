@@ -1,0 +1,40 @@
+//! The whole of it against the independent oracle, on real servers, while it is killed again and again.
+//!
+//! One seed drives population, load and kills. `CRASH_SEEDS=n` runs n fresh seeds in a row, `CRASH_SEED=s` repeats one;
+//! the seed is printed first.
+#![allow(clippy::unwrap_used)]
+
+mod scene;
+
+use rollcall_test_servers::PgVersion;
+use scene::Scene;
+
+fn seeds() -> Vec<u64> {
+    if let Ok(seed) = std::env::var("CRASH_SEED") {
+        return vec![seed.parse().expect("CRASH_SEED is a number")];
+    }
+    let count = std::env::var("CRASH_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
+    (0..count).map(|_| rand::random()).collect()
+}
+
+/// C01–C03, C08: at least 20 kills at random moments and at every failpoint, under load; then Postgres, ClickHouse,
+/// the topics and the reference engine say the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c08_killed_twenty_times_under_load_it_ends_as_the_oracle_says() {
+    for seed in seeds() {
+        println!("CRASH_SEED={seed}");
+        let mut scene = Scene::start(PgVersion::V15, seed).await.unwrap();
+        scene.kill_under_load(21).await.unwrap();
+        scene.come_to_rest().await.unwrap();
+        scene.assert_exact().await.unwrap();
+    }
+}
+
+/// The same without kills on Postgres 18: nothing there is read differently.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_18_ends_as_the_oracle_says() {
+    let mut scene = Scene::start(PgVersion::V18, 18).await.unwrap();
+    scene.kill_under_load(1).await.unwrap();
+    scene.come_to_rest().await.unwrap();
+    scene.assert_exact().await.unwrap();
+}

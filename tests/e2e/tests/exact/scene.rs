@@ -1,0 +1,257 @@
+//! Real servers, a population, a load, and a worker that is killed; then everything compared with the oracle.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use rollcall_e2e::{Failure, Worker};
+use rollcall_kit::flagsmith::{Load, Scale, World, create_schema, populate};
+use rollcall_kit::oracle;
+use rollcall_test_servers::{ClickHouse, PgVersion, Postgres};
+use tokio::task::JoinHandle;
+use tokio_postgres::{Client, NoTls};
+
+/// Every place between two side effects where a worker can be made to end.
+const FAILPOINTS: [&str; 7] = [
+    "source-decided",
+    "source-committed",
+    "source-released",
+    "roster-decided",
+    "roster-committed",
+    "roster-stored",
+    "sink-written",
+];
+const WRITERS: usize = 3;
+/// The organisation whose gate is off.
+const GATED_OFF: i32 = 3;
+
+type Members = BTreeMap<(i64, i64), BTreeSet<i64>>;
+
+pub(crate) struct Scene {
+    rng: StdRng,
+    world: World,
+    postgres: Postgres,
+    clickhouse: ClickHouse,
+    worker: Worker,
+    stop: Arc<AtomicBool>,
+    steps: Arc<AtomicU64>,
+    writers: Vec<JoinHandle<()>>,
+}
+
+impl Scene {
+    pub(crate) async fn start(version: PgVersion, seed: u64) -> Result<Self, Failure> {
+        let postgres = Postgres::start(version, &[]);
+        let clickhouse = ClickHouse::temporary();
+        let client = connect(&postgres).await?;
+        create_schema(&client).await?;
+        let scale = Scale {
+            organisations: 3,
+            environments: 6,
+            segments: 24,
+            identities: 1_500,
+            traits_per_identity: 5,
+            unsupported: true,
+        };
+        let world = populate(&client, scale, seed).await?;
+        let url = url(&postgres);
+        let worker = Worker::new(&format!(
+            "rollcall: 1\n\
+             log: {{ type: embedded, path: ./data, partitions: 4 }}\n\
+             sources:\n  core: {{ type: postgres, platform: flagsmith, url: \"{url}\", page_rows: 200, \
+             heartbeat_ms: 500, large_transaction_rows: 1000 }}\n\
+             gates: {{ default: on, organisations: {{ {GATED_OFF}: off }} }}\n\
+             sinks:\n  clickhouse: {{ type: clickhouse, url: \"{}\", flush_age_ms: 200 }}\n  \
+             counts: {{ type: counts, url: \"{url}\", preset: flagsmith }}\n\
+             http: {{ listen: \"HTTP\" }}\n",
+            clickhouse.url()
+        ))?;
+        let (code, _, said) = worker.say(&["setup"]).await?;
+        assert_eq!(code, 0, "rollcall setup: {said}");
+        let mut scene = Self {
+            rng: StdRng::seed_from_u64(seed),
+            world,
+            postgres,
+            clickhouse,
+            worker,
+            stop: Arc::new(AtomicBool::new(false)),
+            steps: Arc::new(AtomicU64::new(0)),
+            writers: Vec::new(),
+        };
+        for writer in 0..WRITERS {
+            let mut load = Load::new(&scene.world, seed, writer, WRITERS).with_large_rows(3_000);
+            let mut client = connect(&scene.postgres).await?;
+            let (stop, steps) = (Arc::clone(&scene.stop), Arc::clone(&scene.steps));
+            scene.writers.push(tokio::spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    load.step(&mut client).await.expect("a step of the load");
+                    steps.fetch_add(1, Ordering::Relaxed);
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+            }));
+        }
+        Ok(scene)
+    }
+
+    /// Kills the worker so often, in turn at a failpoint and at a random moment.
+    pub(crate) async fn kill_under_load(&mut self, kills: usize) -> Result<(), Failure> {
+        for kill in 0..kills {
+            let at = (kill % 3 != 2).then(|| {
+                let point = FAILPOINTS[(kill / 3 * 2 + kill % 3) % FAILPOINTS.len()];
+                format!("{point}:{}", self.rng.random_range(1..40))
+            });
+            self.worker.start(at.as_deref())?;
+            let patience = Duration::from_millis(self.rng.random_range(400..4_000));
+            let deadline = tokio::time::Instant::now() + patience;
+            // A failpoint ends it by itself; where it doesn't come to it in time, kill -9 does.
+            while tokio::time::Instant::now() < deadline && self.worker.ended()?.is_none() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            if let Some(status) = self.worker.ended()?
+                && status.code().is_some()
+            {
+                return Err(format!("it ended by itself with {status}:\n{}", self.worker.log_tail()).into());
+            }
+            self.worker.kill9().await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the load and waits until everything written is counted.
+    pub(crate) async fn come_to_rest(&mut self) -> Result<(), Failure> {
+        self.worker.start(None)?;
+        self.worker.wait_until_ready().await?;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        self.stop.store(true, Ordering::Relaxed);
+        for writer in self.writers.drain(..) {
+            writer.await?;
+        }
+        println!("{} steps of load", self.steps.load(Ordering::Relaxed));
+        let client = connect(&self.postgres).await?;
+        let row = client.query_one("SELECT (extract(epoch FROM clock_timestamp()) * 1e6)::int8", &[]).await?;
+        self.worker.wait_until_as_of(row.get(0)).await
+    }
+
+    pub(crate) async fn assert_exact(&mut self) -> Result<(), Failure> {
+        let (code, lines) = self.worker.ask(&["verify"]).await?;
+        assert_eq!(code, 0, "verify: {lines:#?}\n{}", self.worker.log_tail());
+        let mut client = connect(&self.postgres).await?;
+        let verdict = oracle::judge(&mut client).await?;
+        let gated: BTreeSet<i64> = self
+            .world
+            .environments
+            .iter()
+            .filter(|environment| environment.organisation == GATED_OFF)
+            .map(|environment| i64::from(environment.id))
+            .collect();
+        let expected: Members = verdict
+            .members
+            .into_iter()
+            .filter(|((_, environment), members)| !gated.contains(environment) && !members.is_empty())
+            .collect();
+        assert!(!expected.is_empty(), "the oracle found nobody at all");
+        assert_same("ClickHouse", &self.clickhouse_members().await?, &expected);
+        assert_same("membership-changes", &self.sum_of_changes().await?, &expected);
+        let counts: BTreeMap<(i64, i64), i64> = client
+            .query("SELECT segment_id::int8, environment_id::int8, count::int8 FROM segment_membership_segmentmembershipcount", &[])
+            .await?
+            .iter()
+            .map(|row| ((row.get(0), row.get(1)), row.get(2)))
+            .collect();
+        let expected_counts = expected.iter().map(|(pair, members)| (*pair, members.len() as i64)).collect();
+        assert_eq!(counts, expected_counts, "the platform's count rows");
+        self.assert_unsupported(&gated, verdict.raised.keys().copied().collect()).await
+    }
+
+    /// The unsupported segments are those made to be, no more and no fewer, and each raises in the reference too.
+    async fn assert_unsupported(&self, gated: &BTreeSet<i64>, raised: BTreeSet<i64>) -> Result<(), Failure> {
+        let (_, lines) = self.worker.ask(&["counts"]).await?;
+        let unsupported: BTreeSet<i64> = lines
+            .iter()
+            .filter(|line| line["state"] == "unsupported")
+            .filter_map(|line| line["segment_id"].as_str()?.parse().ok())
+            .collect();
+        let judged: BTreeSet<i64> =
+            lines.iter().filter_map(|line| line["segment_id"].as_str()?.parse().ok()).collect();
+        let made: BTreeSet<i64> = self.world.unsupported.iter().map(|id| i64::from(*id)).collect();
+        assert_eq!(unsupported, made.intersection(&judged).copied().collect());
+        assert!(!unsupported.is_empty(), "no unsupported segment was looked at");
+        assert!(raised.is_subset(&made), "the reference raised on {raised:?}, made to raise: {made:?}");
+        assert!(gated.iter().all(|e| lines.iter().all(|line| line["environment_id"] != e.to_string())));
+        Ok(())
+    }
+
+    async fn clickhouse_members(&self) -> Result<Members, Failure> {
+        let keys: BTreeMap<&str, i64> =
+            self.world.environments.iter().map(|e| (e.api_key.as_str(), i64::from(e.id))).collect();
+        let query = "SELECT segment_id, environment_id, id FROM rollcall.segment_members FORMAT TSV";
+        let text = reqwest::Client::new().post(self.clickhouse.url()).body(query).send().await?;
+        let text = text.error_for_status()?.text().await?;
+        let mut members = Members::new();
+        for line in text.lines() {
+            let mut cells = line.split('\t');
+            let (Some(segment), Some(key), Some(id)) = (cells.next(), cells.next(), cells.next()) else {
+                return Err(format!("not a row: {line}").into());
+            };
+            let environment = *keys.get(key).ok_or_else(|| format!("unknown environment {key}"))?;
+            let fresh = members.entry((segment.parse()?, environment)).or_default().insert(id.parse()?);
+            assert!(fresh, "ClickHouse lists {line} twice");
+        }
+        Ok(members)
+    }
+
+    /// Replays the whole topic: entered and left take turns, and what remains is the membership (C02).
+    async fn sum_of_changes(&self) -> Result<Members, Failure> {
+        let (_, lines) =
+            self.worker.ask(&["topic", "tail", "membership-changes", "--from", "beginning"]).await?;
+        let mut members = Members::new();
+        let mut events = BTreeSet::new();
+        for line in &lines {
+            let value = &line["value"];
+            let Some(event) = value["event_id"].as_str() else { continue };
+            assert!(events.insert(event.to_owned()), "event {event} stands twice");
+            let environment: i64 = value["environment_id"].as_str().ok_or("no environment")?.parse()?;
+            let id = value["id"].as_i64().ok_or("no id")?;
+            let ids = |field: &str| -> Result<Vec<i64>, Failure> {
+                let list = value[field].as_array().ok_or("no list")?;
+                list.iter().map(|id| Ok(id.as_str().ok_or("no id")?.parse()?)).collect()
+            };
+            for segment in ids("left")? {
+                let there = members.get_mut(&(segment, environment)).is_some_and(|set| set.remove(&id));
+                assert!(there, "left without having entered: {value}");
+            }
+            for segment in ids("entered")? {
+                let fresh = members.entry((segment, environment)).or_default().insert(id);
+                assert!(fresh, "entered twice: {value}");
+            }
+        }
+        members.retain(|_, set| !set.is_empty());
+        Ok(members)
+    }
+}
+
+fn assert_same(name: &str, found: &Members, expected: &Members) {
+    let pairs: BTreeSet<_> = found.keys().chain(expected.keys()).collect();
+    let none = BTreeSet::new();
+    for pair in pairs {
+        let (found, expected) = (found.get(pair).unwrap_or(&none), expected.get(pair).unwrap_or(&none));
+        let extra: Vec<_> = found.difference(expected).take(10).collect();
+        let missing: Vec<_> = expected.difference(found).take(10).collect();
+        assert!(
+            extra.is_empty() && missing.is_empty(),
+            "{name}, (segment, environment) {pair:?}: should not have {extra:?}, lacks {missing:?}"
+        );
+    }
+}
+
+fn url(postgres: &Postgres) -> String {
+    format!("postgres://postgres@127.0.0.1:{}/postgres", postgres.port())
+}
+
+async fn connect(postgres: &Postgres) -> Result<Client, Failure> {
+    let (client, connection) = tokio_postgres::connect(&url(postgres), NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
