@@ -15,7 +15,6 @@ mod commands;
 mod failure;
 mod logging;
 mod output;
-mod postgres_setup;
 mod settings;
 mod wire;
 

@@ -1,212 +1,188 @@
 //! `setup`, `teardown`: what the databases need before the first run, and what must go after the last.
 
 use clap::Args;
-use rollcall_model::{SourceName, TableSpec};
-use rollcall_platforms::Platform;
-use rollcall_postgres_wire::{ConnectConfig, connect};
+use rollcall_model::SourceName;
+use rollcall_postgres_wire::{ConnectConfig, connect, sql_fault};
 use rollcall_runtime::topology::{
-    ClickHouseUrl, PostgresSourceConfig, Secret, SinkConfig, SourceConfig, Topology,
+    ClickHouseSinkConfig, ClickHouseUrl, CountsSinkConfig, LogConfig, SinkConfig, SourceConfig, Topology,
 };
+use rollcall_source_postgres::{PostgresSourceConfig, apply_setup, setup_sql, teardown};
 use serde::Serialize;
 
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
-use crate::postgres_setup::PostgresSetup;
 use crate::settings::Settings;
-use crate::wire::{clickhouse_preset, counts_preset};
+use crate::wire::{clickhouse_preset, counts_preset, postgres_config};
 
 /// Prepare the databases: publication, replica identities, grants, sink tables
 ///
-/// Runs the SQL as the users of the topology's URLs; print it for an administrator where they may not. Safe to run
-/// again. JSON lines: {part, statement}.
+/// Looks at what is there and runs the SQL that is still missing, as the users of the topology's URLs; print it for an
+/// administrator where they may not. Safe to run again. JSON lines: {part, statement} with --print-sql, else {part,
+/// left} for what SQL alone could not do. Exits with 1 when something is left.
 #[derive(Debug, Args)]
 pub(super) struct Setup {
     /// One source or sink, as the topology names it; without it, all
-    part: Option<String>,
-    /// Print the SQL, with the grants of least privilege, instead of running it
-    #[arg(long)]
-    print_sql: bool,
-}
-
-/// Drop replication slots and publications, which would keep WAL for ever
-///
-/// Stop the instance first. Tables of sinks and the log stay as they are. JSON lines: {part, statement}.
-#[derive(Debug, Args)]
-pub(super) struct Teardown {
-    /// One source, as the topology names it; without it, all
     part: Option<String>,
     /// Print the SQL instead of running it
     #[arg(long)]
     print_sql: bool,
 }
 
-/// What one part of the topology needs.
-struct Script {
-    part: String,
-    /// Where it runs; nothing when Rollcall makes it at its start and only an administrator would run it before.
-    url: Option<Secret>,
-    statements: Vec<String>,
-    /// For an administrator alone: the role itself can't give it to itself.
-    grants: Vec<String>,
+/// Drop replication slots and publications, which would keep WAL for ever
+///
+/// Stop the instance first. Tables of sinks and the log stay as they are.
+#[derive(Debug, Args)]
+pub(super) struct Teardown {
+    /// One source, as the topology names it; without it, all
+    part: Option<String>,
 }
 
 /// A JSON line.
 #[derive(Serialize)]
-struct Line<'a> {
-    part: &'a str,
-    statement: &'a str,
+#[serde(untagged)]
+enum Line<'a> {
+    Statement { part: &'a str, statement: &'a str },
+    Left { part: &'a str, left: &'a str },
 }
 
 impl Setup {
     /// Runs or prints it.
     pub(super) async fn execute(self, settings: &Settings, output: Output) -> Result<Outcome, Failure> {
         let topology = settings.topology()?;
-        let mut scripts = Vec::new();
-        for (name, source) in &topology.sources {
-            let SourceConfig::Postgres(config) = source;
-            let tables = tables(name, config)?;
-            let setup = postgres_setup(config, &tables);
-            let role = ConnectConfig::parse(config.url.expose())?.user;
-            scripts.push(Script {
-                part: format!("sources.{name}"),
-                url: Some(config.url.clone()),
-                statements: setup.sql(),
-                grants: setup.grants(&role),
-            });
+        let wanted = Wanted::new(self.part.as_deref(), &topology)?;
+        let mut outcome = Outcome::Done;
+        for (name, config) in sources(&topology, &wanted)? {
+            let part = format!("sources.{name}");
+            if self.print_sql {
+                show(&part, &setup_sql(&config).await?, output)?;
+            } else if !run_source(&part, &config, output).await? {
+                outcome = Outcome::Difference;
+            }
         }
-        for (name, sink) in &topology.sinks {
-            scripts.extend(sink_script(name, sink)?);
+        for (name, sink) in topology.sinks.iter().filter(|(name, _)| wanted.has(name)) {
+            let part = format!("sinks.{name}");
+            match sink {
+                SinkConfig::Counts(config) => counts(&part, config, self.print_sql, output).await?,
+                SinkConfig::ClickHouse(config) => clickhouse(&part, config, self.print_sql, output)?,
+            }
         }
-        execute(wanted(scripts, self.part.as_deref(), &topology)?, self.print_sql, output).await
+        Ok(outcome)
     }
 }
 
 impl Teardown {
-    /// Runs or prints it.
+    /// Drops them.
     pub(super) async fn execute(self, settings: &Settings, output: Output) -> Result<Outcome, Failure> {
         let topology = settings.topology()?;
-        let mut scripts = Vec::new();
-        for (name, source) in &topology.sources {
-            let SourceConfig::Postgres(config) = source;
-            scripts.push(Script {
-                part: format!("sources.{name}"),
-                url: Some(config.url.clone()),
-                statements: postgres_setup(config, &[]).teardown_sql(),
-                grants: Vec::new(),
-            });
-        }
-        execute(wanted(scripts, self.part.as_deref(), &topology)?, self.print_sql, output).await
-    }
-}
-
-fn tables(name: &SourceName, config: &PostgresSourceConfig) -> Result<Vec<TableSpec>, Failure> {
-    let platform = config.platform.name();
-    Platform::by_name(platform, name.clone(), None)
-        .map(|platform| platform.tables())
-        .ok_or_else(|| Failure::job(format!("this version knows no platform '{platform}'")))
-}
-
-fn postgres_setup<'a>(config: &'a PostgresSourceConfig, tables: &'a [TableSpec]) -> PostgresSetup<'a> {
-    PostgresSetup { schema: &config.schema, publication: &config.publication, slot: &config.slot, tables }
-}
-
-/// `None` for an embedded engine: it is Rollcall's own.
-fn sink_script(name: &str, sink: &SinkConfig) -> Result<Option<Script>, Failure> {
-    let part = format!("sinks.{name}");
-    Ok(match sink {
-        SinkConfig::Counts(config) => {
-            let role = ConnectConfig::parse(config.url.expose())?.user;
-            let sql =
-                |role| rollcall_sink_counts::setup_sql(counts_preset(config.preset), &config.schema, role);
-            Some(Script {
-                part,
-                url: Some(config.url.clone()),
-                statements: vec![sql(None)],
-                grants: vec![sql(Some(&role))],
-            })
-        }
-        SinkConfig::ClickHouse(config) => match config.url {
-            ClickHouseUrl::Embedded => None,
-            ClickHouseUrl::Http(_) => {
-                let preset = clickhouse_preset(config.preset);
-                Some(Script {
-                    part,
-                    url: None,
-                    statements: vec![rollcall_sink_clickhouse::setup_sql(preset, &config.database)],
-                    grants: Vec::new(),
-                })
-            }
-        },
-    })
-}
-
-/// The scripts of one part, or all.
-fn wanted(scripts: Vec<Script>, part: Option<&str>, topology: &Topology) -> Result<Vec<Script>, Failure> {
-    let Some(part) = part else { return Ok(scripts) };
-    let known =
-        topology.sources.keys().any(|name| name.as_str() == part) || topology.sinks.contains_key(part);
-    if !known {
-        return Err(Failure::repairable(
-            format!("the topology has no source or sink '{part}'"),
-            "name one of its sources or sinks, or none for all",
-        ));
-    }
-    Ok(scripts.into_iter().filter(|script| script.part.split('.').nth(1) == Some(part)).collect())
-}
-
-async fn execute(scripts: Vec<Script>, print: bool, output: Output) -> Result<Outcome, Failure> {
-    for script in scripts {
-        if print {
-            show(&script, output)?;
-            continue;
-        }
-        let Some(url) = &script.url else {
+        let wanted = Wanted::new(self.part.as_deref(), &topology)?;
+        for (name, config) in sources(&topology, &wanted)? {
+            teardown(&config).await?;
             if !output.json {
                 output.line(&format!(
-                    "{}: its tables are made when rollcall starts; for an administrator: rollcall setup --print-sql",
-                    script.part
+                    "sources.{name}: slot {} and publication {} are gone",
+                    config.slot, config.publication
                 ))?;
             }
-            continue;
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+/// One part of the topology, or all.
+struct Wanted<'a>(Option<&'a str>);
+
+impl<'a> Wanted<'a> {
+    fn new(part: Option<&'a str>, topology: &Topology) -> Result<Self, Failure> {
+        let known = |part: &str| {
+            topology.sources.contains_key(&SourceName::from(part)) || topology.sinks.contains_key(part)
         };
-        run(&script, url, output).await?;
-    }
-    Ok(Outcome::Done)
-}
-
-fn show(script: &Script, output: Output) -> Result<(), Failure> {
-    let statements = script.statements.iter().chain(&script.grants);
-    if output.json {
-        return statements
-            .map(|statement| Line { part: &script.part, statement })
-            .try_for_each(|line| output.json_line(&line));
-    }
-    output.line(&format!("-- {}", script.part))?;
-    for statement in statements {
-        let statement = statement.trim_end().trim_end_matches(';');
-        output.line(&format!("{statement};\n"))?;
-    }
-    Ok(())
-}
-
-async fn run(script: &Script, url: &Secret, output: Output) -> Result<(), Failure> {
-    let config = ConnectConfig::parse(url.expose())?;
-    let client = connect(&config).await?;
-    for statement in &script.statements {
-        client.batch_execute(statement).await.map_err(|error| {
-            let fault = rollcall_postgres_wire::sql_fault(&config, "preparing the database", error);
-            let repair = format!(
-                "{}as an administrator: rollcall setup --print-sql | psql …",
-                fault.repair.as_ref().map_or_else(String::new, |repair| format!("{repair}; or "))
-            );
-            Failure::repairable(format!("{}: {}", script.part, fault.message()), repair)
-        })?;
-        if output.json {
-            output.json_line(&Line { part: &script.part, statement })?;
+        match part {
+            Some(part) if !known(part) => Err(Failure::repairable(
+                format!("the topology has no source or sink '{part}'"),
+                "name one of its sources or sinks, or none for all",
+            )),
+            Some(_) | None => Ok(Self(part)),
         }
     }
-    if !output.json {
-        output.line(&format!("{}: {} statements done", script.part, script.statements.len()))?;
+
+    fn has(&self, name: &str) -> bool {
+        self.0.is_none_or(|part| part == name)
+    }
+}
+
+fn sources<'t>(
+    topology: &'t Topology,
+    wanted: &Wanted<'_>,
+) -> Result<Vec<(&'t SourceName, PostgresSourceConfig)>, Failure> {
+    let LogConfig::Embedded(log) = &topology.log;
+    let mut found = Vec::new();
+    for (name, source) in topology.sources.iter().filter(|(name, _)| wanted.has(name.as_str())) {
+        let SourceConfig::Postgres(config) = source;
+        found.push((name, postgres_config(name, config, &log.path)?));
+    }
+    Ok(found)
+}
+
+/// Whether nothing is left to do.
+async fn run_source(part: &str, config: &PostgresSourceConfig, output: Output) -> Result<bool, Failure> {
+    let left = apply_setup(config).await?;
+    for finding in &left {
+        let then = finding.then.as_ref().map_or_else(String::new, |then| format!("; {then}"));
+        let text = format!("{}{then}", finding.what);
+        if output.json {
+            output.json_line(&Line::Left { part, left: &text })?;
+        } else {
+            output.line(&format!("{part}: left to do: {text}"))?;
+        }
+    }
+    if left.is_empty() && !output.json {
+        output.line(&format!("{part}: ready"))?;
+    }
+    Ok(left.is_empty())
+}
+
+async fn counts(part: &str, config: &CountsSinkConfig, print: bool, output: Output) -> Result<(), Failure> {
+    let connect_config = ConnectConfig::parse(config.url.expose())?;
+    let sql = |role| rollcall_sink_counts::setup_sql(counts_preset(config.preset), &config.schema, role);
+    if print {
+        // The grants are for an administrator: a role can't give itself what it lacks.
+        return show(part, &[sql(Some(connect_config.user.as_str()))], output);
+    }
+    let client = connect(&connect_config).await?;
+    client.batch_execute(&sql(None)).await.map_err(|error| {
+        let fault = sql_fault(&connect_config, &format!("preparing {part}"), error);
+        let repair = "as an administrator: rollcall setup --print-sql | psql …";
+        Failure::repairable(fault.message(), fault.repair.unwrap_or_else(|| repair.to_owned()))
+    })?;
+    if output.json { Ok(()) } else { output.line(&format!("{part}: ready")) }
+}
+
+fn clickhouse(part: &str, config: &ClickHouseSinkConfig, print: bool, output: Output) -> Result<(), Failure> {
+    match (&config.url, print) {
+        // The engine is Rollcall's own, and its tables are made with it.
+        (ClickHouseUrl::Embedded, _) => Ok(()),
+        (ClickHouseUrl::Http(_), true) => {
+            let sql = rollcall_sink_clickhouse::setup_sql(clickhouse_preset(config.preset), &config.database);
+            show(part, &[sql], output)
+        }
+        (ClickHouseUrl::Http(_), false) if output.json => Ok(()),
+        (ClickHouseUrl::Http(_), false) => output.line(&format!(
+            "{part}: its tables are made when rollcall starts; for an administrator: rollcall setup --print-sql"
+        )),
+    }
+}
+
+fn show(part: &str, statements: &[String], output: Output) -> Result<(), Failure> {
+    if output.json {
+        let mut lines = statements.iter().map(|statement| Line::Statement { part, statement });
+        return lines.try_for_each(|line| output.json_line(&line));
+    }
+    if statements.is_empty() {
+        return output.line(&format!("-- {part}: nothing is missing"));
+    }
+    output.line(&format!("-- {part}"))?;
+    for statement in statements {
+        output.line(&format!("{};", statement.trim_end().trim_end_matches(';')))?;
     }
     Ok(())
 }
