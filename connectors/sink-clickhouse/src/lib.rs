@@ -25,6 +25,7 @@ mod insert;
 mod reader;
 mod rebuild;
 mod sink;
+mod supersede;
 mod tables;
 mod wire;
 

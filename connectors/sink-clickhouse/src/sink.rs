@@ -13,6 +13,7 @@ use crate::check;
 use crate::config::ClickHouseSinkConfig;
 use crate::insert::insert;
 use crate::rebuild;
+use crate::supersede::supersede;
 use crate::tables::{
     DATABASE, IDENTITIES, Inventory, MEMBERS_BY_IDENTITY, MEMBERS_BY_SEGMENT, Notes, REBUILD_DATABASE,
     TABLES, check_version, create_database, create_notes, create_table, create_views,
@@ -155,6 +156,7 @@ impl ClickHouseSink {
         for table in [&MEMBERS_BY_SEGMENT, &MEMBERS_BY_IDENTITY] {
             rows += insert(&self.wire, database, table, &memberships).await?;
         }
+        rows += supersede(&self.wire, database, batch).await?;
         Ok(rows)
     }
 }

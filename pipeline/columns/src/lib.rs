@@ -19,6 +19,6 @@ mod schema;
 mod traits;
 
 pub use identities::identities_batch;
-pub use memberships::{MembershipRow, memberships_batch};
+pub use memberships::{MembershipRow, Superseded, memberships_batch};
 pub use schema::{Column, ColumnType, IDENTITIES, MEMBERSHIPS, TableSchema};
 pub use traits::{TraitTexts, TraitsError, read_traits, trait_texts};

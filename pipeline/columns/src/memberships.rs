@@ -6,7 +6,7 @@ use arrow_array::builder::{
     StringBuilder, TimestampMicrosecondBuilder, UInt8Builder, UInt16Builder, UInt64Builder,
 };
 use arrow_array::{ArrayRef, RecordBatch};
-use rollcall_model::{Fault, MembershipChange, MembershipRecord, Partition, SegmentId, Version};
+use rollcall_model::{Fault, MembershipChange, MembershipRecord, Partition, Version};
 
 use crate::schema::MEMBERSHIPS;
 
@@ -17,6 +17,19 @@ pub enum MembershipRow<'a> {
     Change(Partition, &'a MembershipChange),
     /// A row per segment that it is in (rebuilds).
     Current(Partition, &'a MembershipRecord),
+    /// A deleted row for a segment that a current set no longer holds: the set says all there is at its version.
+    Superseded(Partition, &'a MembershipRecord, Superseded<'a>),
+}
+
+/// A membership that a store holds and a later set doesn't.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Superseded<'a> {
+    /// The segment.
+    pub segment_id: &'a str,
+    /// The platform's id of the environment it was in then.
+    pub environment_id: &'a str,
+    /// That environment's api key.
+    pub environment_key: &'a str,
 }
 
 /// A batch with the rows of `records`, in order.
@@ -34,6 +47,7 @@ pub fn memberships_batch<'a>(
         match record {
             MembershipRow::Change(partition, change) => rows.push_change(partition, change),
             MembershipRow::Current(partition, current) => rows.push_current(partition, current),
+            MembershipRow::Superseded(partition, by, row) => rows.push_superseded(partition, by, row),
         }
     }
     rows.finish()
@@ -64,7 +78,7 @@ impl Rows {
             self.source.append_value(change.source.as_str());
             self.seq.append_value(change.seq.0);
             self.log_id.append_value(&change.log_id.0);
-            self.push_segment(partition, segment_id, &id, change.at_us, change.version, is_deleted);
+            self.push_segment(partition, segment_id.as_str(), &id, change.at_us, change.version, is_deleted);
         }
     }
 
@@ -76,20 +90,36 @@ impl Rows {
             self.source.append_value(current.source.as_str());
             self.seq.append_value(current.seq.0);
             self.log_id.append_value(&current.log_id.0);
-            self.push_segment(partition, &member.segment_id, &id, member.since_us, current.version, 0);
+            self.push_segment(
+                partition,
+                member.segment_id.as_str(),
+                &id,
+                member.since_us,
+                current.version,
+                0,
+            );
         }
+    }
+
+    fn push_superseded(&mut self, partition: Partition, by: &MembershipRecord, row: Superseded<'_>) {
+        self.environment_id.append_value(row.environment_key);
+        self.platform_environment_id.append_value(row.environment_id);
+        self.source.append_value(by.source.as_str());
+        self.seq.append_value(by.seq.0);
+        self.log_id.append_value(&by.log_id.0);
+        self.push_segment(partition, row.segment_id, &by.id.to_string(), by.version.0, by.version, 1);
     }
 
     fn push_segment(
         &mut self,
         partition: Partition,
-        segment_id: &SegmentId,
+        segment_id: &str,
         id: &str,
         since_us: i64,
         version: Version,
         is_deleted: u8,
     ) {
-        self.segment_id.append_value(segment_id.as_str());
+        self.segment_id.append_value(segment_id);
         self.id.append_value(id);
         self.since.append_value(since_us);
         self.inserted_at.append_value(version.0);

@@ -127,3 +127,37 @@ async fn it_makes_everything_where_there_was_nothing() {
     assert_eq!(members(&server).await.len(), 3);
     drop(prepared(&server).await);
 }
+
+/// A log that has not compacted delivers every set an identity ever had; only the last one holds.
+#[tokio::test]
+async fn an_earlier_set_leaves_no_ghost() {
+    let server = ClickHouse::temporary();
+    let mut sink = crate::kit::sink(&server);
+    sink.reset(&log_id()).await.unwrap();
+    let sets = [
+        of_membership(membership(1, "env1", 10, &[("1", 100), ("2", 100)])),
+        of_membership(membership(2, "env1", 10, &[("1", 100)])),
+        of_membership(membership(3, "env1", 10, &[("1", 100)])),
+        of_membership(membership(1, "env1", 20, &[("2", 100), ("3", 200)])),
+        // It moved, and one that lost everything.
+        of_membership(membership(2, "env2", 30, &[("1", 300)])),
+        of_membership(membership(3, "env1", 30, &[])),
+    ];
+    // In one batch, one by one, and an earlier one again at the end.
+    let expected = [("1", "env2", "2", 300), ("2", "env1", "1", 100), ("3", "env1", "1", 200)];
+    let expected: Vec<Line> = expected.map(|(s, e, i, at)| (s.into(), e.into(), i.into(), at)).into();
+    sink.write(&sets).await.unwrap();
+    sink.rebuilt().await.unwrap();
+    assert_eq!(members(&server).await, expected);
+    sink.reset(&log_id()).await.unwrap();
+    for set in sets.iter().chain(&sets[..3]) {
+        sink.write(std::slice::from_ref(set)).await.unwrap();
+    }
+    // A change after the set stands above it.
+    sink.write(&[of_change(change(3, "env1", 40, &["1"], &[])), sets[5].clone()]).await.unwrap();
+    sink.rebuilt().await.unwrap();
+    let mut expected = expected;
+    expected.insert(0, ("1".into(), "env1".into(), "3".into(), 400));
+    assert_eq!(members(&server).await, expected);
+    assert_eq!(totals(&mut sink).await.len(), 4);
+}
