@@ -49,7 +49,7 @@ fn tables() -> Vec<TableSpec> {
 fn insert(rows: u64) -> String {
     format!(
         "INSERT INTO environments_trait (trait_key, value_type, string_value, created_date, identity_id)
-         SELECT 'trait_key_' || n % 40, 'unicode', 'a value of usual length ' || n, now(), (n * 7919) % 1000000
+         SELECT 'trait_key_' || n % 40, 'unicode', 'a value of usual length ' || n, now(), (n::bigint * 7919) % 1000000
          FROM generate_series(1, {rows}) n"
     )
 }
@@ -115,7 +115,7 @@ async fn compare(postgres: &Postgres, kind: &str, rows: u64, rounds: u32) -> Res
     let end = postgres.psql("SELECT pg_logical_emit_message(true, 'bench', 'end')");
     let end: Lsn = postgres.psql("SELECT pg_current_wal_lsn()").trim().parse().or(end.trim().parse())?;
     // The target has to lie behind the last commit for both.
-    postgres.psql("SELECT pg_logical_emit_message(true, 'bench', 'after'), pg_switch_wal()");
+    postgres.psql("SELECT pg_logical_emit_message(true, 'bench', 'after')");
     for round in 0..rounds {
         let theirs = receive(postgres, &format!("{kind}_recvlogical_{round}"), &end.to_string())?;
         std::fs::write("/proc/self/clear_refs", "5")?; // begins VmHWM anew
@@ -154,7 +154,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     slots(&postgres, "backlog", rounds);
     let transactions = rows / per_transaction.max(1);
     postgres.psql(&format!(
-        "DO $$ BEGIN FOR n IN 1..{transactions} LOOP {}; COMMIT; END LOOP; END $$",
+        "DO $$ BEGIN FOR round IN 1..{transactions} LOOP {}; COMMIT; END LOOP; END $$",
         insert(per_transaction)
     ));
     compare(&postgres, "backlog", transactions * per_transaction, rounds).await?;
