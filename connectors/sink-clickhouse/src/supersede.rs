@@ -43,7 +43,7 @@ pub(crate) async fn supersede(wire: &Wire, database: &str, batch: &[Delivery]) -
                 environment_id: &row.platform_environment_id,
                 environment_key: &row.environment_id,
             };
-            (row.version < set.version.0).then_some(MembershipRow::Superseded(*partition, *set, superseded))
+            (row.version < set.version.0).then_some(MembershipRow::Superseded(*partition, set, superseded))
         });
         let gone = [memberships_batch(gone)?];
         for table in [&MEMBERS_BY_SEGMENT, &MEMBERS_BY_IDENTITY] {
