@@ -88,7 +88,7 @@ fn check_reports_every_fault_and_exits_with_78() {
     let output = File::new("faults", text).run(&["check"]);
     assert_eq!(output.status.code(), Some(78));
     let said = err(&output);
-    assert!(said.contains(".yaml:2:37: log.partitons: unknown key"), "{said}");
+    assert!(said.contains(".yaml:2:33: log.partitons: unknown key"), "{said}");
     assert!(said.contains("did you mean 'partitions'?") && said.contains("in clear"), "{said}");
     assert_eq!(said.matches("error: ").count(), 3, "{said}");
     assert!(!said.contains("hunter2"), "{said}");
