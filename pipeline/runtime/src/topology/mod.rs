@@ -13,6 +13,7 @@ mod config;
 mod reader;
 mod schema;
 mod secret;
+mod sections;
 mod tree;
 
 #[cfg(test)]
@@ -95,7 +96,7 @@ impl Topology {
     /// Every fault of the text at once, in its order. After a fault of YAML itself nothing further can be read, so
     /// that one stands alone.
     pub fn parse(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Vec<ConfigFault>> {
-        read_with(text, env, config::read)
+        read_with(text, env, sections::read)
     }
 
     /// Reads the section `http` alone: a command that only asks a running instance needs neither the rest nor the
@@ -107,7 +108,7 @@ impl Topology {
         text: &str,
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<HttpConfig, Vec<ConfigFault>> {
-        read_with(text, env, config::read_http_alone)
+        read_with(text, env, sections::read_http_alone)
     }
 
     /// The same with relative paths taken from `folder`, the one the file stands in.

@@ -68,7 +68,7 @@ macro_rules! section {
                 keys: &[$(Key { name: stringify!($field), doc: &[$($doc),+], kind: $kind, need: $need }),+],
             };
             /// `None` when a key has a fault; every key is looked at all the same.
-            fn read(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Self> {
+            pub(super) fn read(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Self> {
                 $(let $field = reader.value(section, stringify!($field));)+
                 Some(Self { $($field: $field?,)+ })
             }
