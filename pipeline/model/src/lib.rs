@@ -33,7 +33,9 @@ pub use control::{CheckScope, Input};
 pub use fault::{Fault, FaultKind};
 pub use fingerprint::Fingerprint;
 pub use ids::{EnvironmentId, IdentityKey, NativeId, OrganisationId, ProjectId, SegmentId, SourceName};
-pub use log::{Commit, Committed, Consumer, Fetched, Fut, Log, Opened, Producer, Progress, ReadRange, Record};
+pub use log::{
+    Commit, Committed, Consumer, Fetched, Fut, Log, Opened, Producer, Progress, ReadRange, Record,
+};
 pub use place::{LogId, Partition, Place, Seq, Version};
 pub use position::{Lane, LaneMismatch, Lsn, Point, Position};
 pub use records::{

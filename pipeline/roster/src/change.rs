@@ -224,13 +224,18 @@ impl Session<'_> {
             return Ok(());
         };
         self.write_membership(&stored, &image);
-        let member = stored.members.iter().any(|m| m.segment_id == *segment_id);
-        let (entered, left) =
-            if member { (vec![segment_id.clone()], vec![]) } else { (vec![], vec![segment_id.clone()]) };
+        let member = stored.members.iter().find(|m| m.segment_id == *segment_id);
+        let since_us = member.map(|member| member.since_us);
+        let (entered, left) = if member.is_some() {
+            (vec![segment_id.clone()], vec![])
+        } else {
+            (vec![], vec![segment_id.clone()])
+        };
         let reason = Reason {
             cause: Cause::Repair,
             place: None,
-            source_time_us: self.roster.state.clock_us,
+            // Said again as it was: `since` must not move.
+            source_time_us: since_us.unwrap_or(self.roster.state.clock_us),
             position: "",
             whole: false,
             asked: &every,
@@ -459,27 +464,23 @@ fn exclude(catalog: &Catalog, state: StoredState) -> StoredState {
 }
 
 /// Brings environment key and identity key up to the catalog. Answers whether the identity left an environment, or
-/// its environment took another key: both are a leave there and an enter here.
+/// its environment took another key: both are a leave there and an enter here. In an environment that another source
+/// owns it has no key: it is kept, and shown to nobody (PROTOCOL.md §1, Owner).
 fn relocate(catalog: &Catalog, before: &Stored, after: &mut Stored) -> bool {
-    let (environment_key, identity_key) = match after.image() {
-        None => return false,
-        Some(image) => match catalog.environment(&image.environment_id) {
-            None => (None, None),
-            Some(e) => (Some(e.key.clone()), Some(identity_key(e, &before.key, image))),
-        },
-    };
-    after.identity_key = identity_key.or(after.identity_key.take());
-    let mut moved = match (before.image(), after.image()) {
-        (Some(a), Some(b)) => a.environment_id != b.environment_id,
-        (Some(_), None) | (None, Some(_)) | (None, None) => false,
-    };
-    if let Some(new) = environment_key
-        && after.environment_key.as_ref() != Some(&new)
-    {
+    let Some(image) = after.image() else { return false };
+    let mut moved = before.image().is_some_and(|old| old.environment_id != image.environment_id);
+    // Of an environment not yet known nothing is said; its arrival fills.
+    let Some(environment) = catalog.environment(&image.environment_id) else { return moved };
+    let owned = environment.owner == before.key.source;
+    let environment_key = owned.then(|| environment.key.clone());
+    after.identity_key = Some(identity_key(environment, &before.key, image));
+    if after.environment_key != environment_key {
         moved |= before.image().is_some() && after.environment_key.is_some();
         after.left_environment_keys.extend(after.environment_key.take());
-        after.left_environment_keys.remove(&new);
-        after.environment_key = Some(new);
+        if let Some(new) = &environment_key {
+            after.left_environment_keys.remove(new);
+        }
+        after.environment_key = environment_key;
     }
     moved
 }

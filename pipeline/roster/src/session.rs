@@ -55,7 +55,8 @@ pub struct Roster {
     pub(crate) reached: Arc<Catalog>,
     pub(crate) counts: Counts,
     pub(crate) state: RosterState,
-    pub(crate) sweep: Option<Sweep>,
+    /// The sweep under way, and the place of its input.
+    pub(crate) sweep: Option<(Place, Sweep)>,
     pub(crate) tombstone_retention_us: i64,
     pub(crate) scan_rows: usize,
 }

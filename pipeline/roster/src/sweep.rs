@@ -82,7 +82,8 @@ fn source_range(source: &SourceName) -> (Vec<u8>, Vec<u8>) {
 impl Session<'_> {
     /// Goes on with the sweep of this input, or starts it.
     pub(crate) fn sweep(&mut self, place: Place, start: impl FnOnce() -> Sweep) -> Result<Turn, Fault> {
-        let mut sweep = self.roster.sweep.take().unwrap_or_else(start);
+        let going = self.roster.sweep.take().filter(|(of, _)| *of == place);
+        let mut sweep = going.map_or_else(start, |(_, sweep)| sweep);
         let mut rows = Vec::new();
         if let Some(first) = sweep.first.take()
             && let Some(stored) = self.get(&first)?
@@ -105,7 +106,7 @@ impl Session<'_> {
             return Ok(Turn::Done);
         }
         sweep.after = last;
-        self.roster.sweep = Some(sweep);
+        self.roster.sweep = Some((place, sweep));
         Ok(Turn::Unfinished)
     }
 

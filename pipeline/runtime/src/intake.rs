@@ -30,6 +30,13 @@ pub(crate) struct SourceState {
     pub(crate) backfill: Option<Backfill>,
 }
 
+impl SourceState {
+    /// What the next backfill will be called.
+    pub(crate) fn next_backfill(&self, source: &str) -> String {
+        format!("{source}-{}", self.backfills + 1)
+    }
+}
+
 /// A backfill under way.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Backfill {
@@ -97,8 +104,8 @@ impl Intake {
     /// # Errors
     /// A bug fault when a record can't be written as JSON.
     pub(crate) fn begin_backfill(&mut self) -> Result<String, Fault> {
+        let id = self.state.next_backfill(self.source.as_str());
         self.state.backfills += 1;
-        let id = format!("{}-{}", self.source, self.state.backfills);
         let plan = BackfillPlan { id: BackfillId(id.clone()), catalog: true, next_from: None };
         self.state.backfill = Some(Backfill { plan, paused: false, rows: 0 });
         self.control(&Input::Begin { source: self.source.clone(), backfill: BackfillId(id.clone()) })?;

@@ -44,8 +44,8 @@ struct SinkState {
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 struct Bootstrap {
-    /// `memberships` is read up to here, per partition.
-    ends: Vec<Place>,
+    /// The compacted topics are read up to here.
+    ends: Vec<(Topic, Partition, Place)>,
     /// `membership-changes` is read from here on, per partition.
     live: Vec<Place>,
 }
@@ -141,14 +141,14 @@ async fn begin(
     let (mut ends, mut live) = (Vec::new(), Vec::new());
     for partition in (0..log.partitions()).map(Partition) {
         for topic in topics.iter().copied() {
+            let mut from = topic;
             if topic == Topic::MembershipChanges {
                 live.push(log.range(topic, partition).await?.end);
-                let memberships = log.range(Topic::Memberships, partition).await?;
-                ends.push(memberships.end);
-                reads.insert((Topic::Memberships, partition), memberships.start);
-            } else {
-                reads.insert((topic, partition), log.range(topic, partition).await?.start);
+                from = Topic::Memberships;
             }
+            let range = log.range(from, partition).await?;
+            ends.push((from, partition, range.end));
+            reads.insert((from, partition), range.start);
         }
     }
     let bootstrap = if live.is_empty() { None } else { Some(Bootstrap { ends, live }) };
@@ -160,15 +160,18 @@ impl Running {
         let mut consumer = self.log.consumer(self.reads.clone()).await?;
         let mut reconciled = Instant::now();
         let (mut rows, mut since) = (0_u64, Instant::now());
+        let mut drained = false;
         loop {
-            if self.bootstrapped().await? {
+            if self.bootstrapped(drained).await? {
                 consumer = self.log.consumer(self.reads.clone()).await?;
             }
             let room =
                 self.flush.rows.saturating_sub(self.buffer.deliveries.len()).clamp(1, POLL_RECORDS_MAX);
             let limit =
                 PollLimit { records_max: room, bytes_max: POLL_BYTES_MAX, wait: self.wait(reconciled) };
-            for fetched in consumer.poll(limit).await? {
+            let records = consumer.poll(limit).await?;
+            drained = records.is_empty();
+            for fetched in records {
                 rows += 1;
                 self.take(fetched).await?;
             }
@@ -222,18 +225,15 @@ impl Running {
             || self.buffer.oldest.is_some_and(|oldest| oldest.elapsed() >= self.flush.age)
     }
 
-    /// Goes live once `memberships` has been read to where it stood.
-    async fn bootstrapped(&mut self) -> Result<bool, Fault> {
+    /// Goes live once the compacted topics have been read to where they stood; `drained` says that there is nothing
+    /// more to read, for what stood at an end may have been compacted away since.
+    async fn bootstrapped(&mut self, drained: bool) -> Result<bool, Fault> {
         let Some(bootstrap) = &self.state.bootstrap else { return Ok(false) };
-        for (partition, end) in (0..self.log.partitions()).map(Partition).zip(&bootstrap.ends) {
-            let at = self.reads.get(&(Topic::Memberships, partition)).copied().unwrap_or_default();
-            if at < *end {
-                // Offsets below the end may have been compacted away: an empty topic ends where it starts.
-                let range = self.log.range(Topic::Memberships, partition).await?;
-                if at < range.end && range.start < range.end {
-                    return Ok(false);
-                }
-            }
+        let read = |(topic, partition, end): &(Topic, Partition, Place)| {
+            self.reads.get(&(*topic, *partition)).is_some_and(|at| at >= end)
+        };
+        if !drained && !bootstrap.ends.iter().all(read) {
+            return Ok(false);
         }
         self.write().await?;
         self.sink.rebuilt().await?;

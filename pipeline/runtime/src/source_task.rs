@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use rollcall_model::{Fault, Log, Partition, Producer, Progress, Saved, Source, SourceEvent, Topic};
+use rollcall_model::{Commit, Fault, Log, Partition, Producer, Progress, Saved, Source, SourceEvent, Topic};
 use rollcall_platforms::Platform;
 use tokio::sync::mpsc;
 use tracing::info;
@@ -55,18 +55,31 @@ pub(crate) fn name(source: &str) -> String {
 }
 
 impl SourceTask {
+    /// Lets a source that can't go on where it stood begin anew: it forgets its position, and a whole backfill brings
+    /// everything up to the truth. For a source that does not run.
+    ///
+    /// # Errors
+    /// A [`Fault`] of the log.
+    pub(crate) async fn begin_anew(log: &Arc<dyn Log>, source: &str) -> Result<String, Fault> {
+        let mut opened = log.open(&name(source)).await?;
+        let mut state =
+            opened.progress.map_or(Ok(SourceState::default()), |p| read_state(source, p.state))?;
+        state.position = None;
+        state.backfill = None;
+        let id = state.next_backfill(source);
+        let progress = Progress { reads: BTreeMap::new(), state: to_json(&state)? };
+        opened.producer.commit(Commit { records: Vec::new(), progress: Some(progress) }).await?;
+        Ok(id)
+    }
+
     pub(crate) async fn run(self, reporter: Reporter) -> Result<(), Fault> {
         let source_name = self.wiring.name.clone();
         let opened = self.log.open(&name(source_name.as_str())).await?;
-        let fresh = opened.progress.is_none();
-        let state: SourceState = match opened.progress {
-            Some(progress) => serde_json::from_value(progress.state).map_err(|e| {
-                Fault::refused(format!("the progress of source {source_name} can't be read"))
-                    .from_source(e)
-                    .repair("run the version of rollcall that wrote the log")
-            })?,
+        let state = match opened.progress {
+            Some(progress) => read_state(source_name.as_str(), progress.state)?,
             None => SourceState::default(),
         };
+        let fresh = state.position.is_none() && state.backfill.is_none();
         let platform = self.platform().await?;
         let mut intake = Intake::new(source_name, self.log.partitions(), platform, state);
         let mut producer = opened.producer;
@@ -78,6 +91,7 @@ impl SourceTask {
         let (position, plan) = (intake.state().position.clone(), intake.plan());
         let mut source = (self.wiring.start)(position, plan).await?;
         reporter.running();
+        report(&*source, &intake, &reporter);
         let mut commands = self.commands.lock().await;
         serve(&mut *source, &mut *producer, &mut intake, &mut commands, &reporter).await
     }
@@ -129,10 +143,12 @@ async fn serve(
             biased;
             Some(command) = commands.recv() => {
                 obey(command, source, producer, intake).await?;
+                report(source, intake, reporter);
                 continue;
             }
             event = source.next() => event?,
         };
+        let loading = intake.state().backfill.is_some();
         let idle = matches!(event, SourceEvent::Idle { .. });
         intake.take(event)?;
         while intake.pending() < COMMIT_RECORDS_MAX {
@@ -148,14 +164,20 @@ async fn serve(
         if reported.elapsed() >= Duration::from_secs(1) {
             let rate = changes as f64 / reported.elapsed().as_secs_f64();
             reporter.fact("records_per_second", rate.round());
-            if let Some(lag) = source.lag_bytes() {
-                reporter.fact("lag_bytes", lag);
-            }
-            for (name, value) in intake.facts() {
-                reporter.fact(name, value);
-            }
             (changes, reported) = (0, Instant::now());
+            report(source, intake, reporter);
+        } else if loading != intake.state().backfill.is_some() {
+            report(source, intake, reporter);
         }
+    }
+}
+
+fn report(source: &dyn Source, intake: &Intake, reporter: &Reporter) {
+    if let Some(lag) = source.lag_bytes() {
+        reporter.fact("lag_bytes", lag);
+    }
+    for (name, value) in intake.facts() {
+        reporter.fact(name, value);
     }
 }
 
@@ -165,10 +187,9 @@ async fn commit(
 ) -> Result<rollcall_model::Committed, Fault> {
     let records = intake.drain();
     metrics::counter!("rollcall_source_records_total").increment(records.len() as u64);
-    let state = serde_json::to_value(intake.state())
-        .map_err(|e| Fault::bug("the source's state can't be written as JSON").from_source(e))?;
+    let state = to_json(intake.state())?;
     let progress = Progress { reads: BTreeMap::new(), state };
-    producer.commit(rollcall_model::Commit { records, progress: Some(progress) }).await
+    producer.commit(Commit { records, progress: Some(progress) }).await
 }
 
 async fn commit_and_release(
@@ -215,4 +236,17 @@ async fn obey(
     // Who asked may have gone; the answer is then nobody's.
     let _ = answer.send(said);
     Ok(())
+}
+
+fn read_state(source: &str, state: serde_json::Value) -> Result<SourceState, Fault> {
+    serde_json::from_value(state).map_err(|e| {
+        Fault::refused(format!("the progress of source {source} can't be read"))
+            .from_source(e)
+            .repair("run the version of rollcall that wrote the log")
+    })
+}
+
+fn to_json(state: &SourceState) -> Result<serde_json::Value, Fault> {
+    serde_json::to_value(state)
+        .map_err(|e| Fault::bug("the source's state can't be written as JSON").from_source(e))
 }

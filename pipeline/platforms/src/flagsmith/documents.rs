@@ -142,8 +142,9 @@ fn conditions(rows: &Rows, rule: i64) -> Result<Vec<Condition>, String> {
             }
             Ok(Condition {
                 operator: cells::text(row, "operator").unwrap_or_default().to_owned(),
-                property: cells::text(row, "property").map(str::to_owned),
-                value: cells::text(row, "value").map(str::to_owned),
+                // SQL NULL is the empty text: the platform's mapper says `property or ""` and `value or ""`.
+                property: Some(cells::text(row, "property").unwrap_or_default().to_owned()),
+                value: Some(cells::text(row, "value").unwrap_or_default().to_owned()),
             })
         })
         .collect()

@@ -63,9 +63,10 @@ fn convert(rule: JsonRule<'_>, depth: usize) -> Result<Rule, String> {
     let conditions = rule.conditions.unwrap_or_default().into_iter().map(|condition| {
         let value = match condition.value {
             Some(raw) => text_of(raw.get())?,
-            None => None,
+            None => String::new(),
         };
-        Ok(Condition { operator: condition.operator, property: condition.property, value })
+        let property = Some(condition.property.unwrap_or_default());
+        Ok(Condition { operator: condition.operator, property, value: Some(value) })
     });
     let rules = rule.rules.unwrap_or_default().into_iter().map(|rule| convert(rule, depth + 1));
     Ok(Rule {
@@ -75,18 +76,18 @@ fn convert(rule: JsonRule<'_>, depth: usize) -> Result<Rule, String> {
     })
 }
 
-/// A JSON value as the text that the platform would compare with.
-fn text_of(json: &str) -> Result<Option<String>, String> {
+/// A JSON value as the text that the platform would compare with; null is the empty text (`value or ""`).
+fn text_of(json: &str) -> Result<String, String> {
     let json = json.trim();
     match json.as_bytes().first() {
         Some(b'"') => {
-            serde_json::from_str(json).map(Some).map_err(|_| "a value in its rules_data is broken".to_owned())
+            serde_json::from_str(json).map_err(|_| "a value in its rules_data is broken".to_owned())
         }
-        Some(b'n') => Ok(None),
-        Some(b't') => Ok(Some("True".to_owned())),
-        Some(b'f') => Ok(Some("False".to_owned())),
-        Some(b'[') => Ok(Some(json.to_owned())),
-        Some(b'-' | b'0'..=b'9') => number(json).map(Some),
+        Some(b'n') => Ok(String::new()),
+        Some(b't') => Ok("True".to_owned()),
+        Some(b'f') => Ok("False".to_owned()),
+        Some(b'[') => Ok(json.to_owned()),
+        Some(b'-' | b'0'..=b'9') => number(json),
         Some(_) | None => Err("a condition's value in its rules_data is an object".to_owned()),
     }
 }
@@ -130,7 +131,7 @@ mod tests {
     fn values_of_every_json_type_become_the_text_that_python_would_make() {
         let cases = [
             (r#""  a\u0000\"b\\ ""#, Some("  a\0\"b\\ ")),
-            ("null", None),
+            ("null", Some("")),
             ("true", Some("True")),
             ("false", Some("False")),
             ("21", Some("21")),
@@ -153,7 +154,7 @@ mod tests {
         }
         let absent =
             parse(r#"[{"type":"ALL","conditions":[{"operator":"IS_SET","property":"p"}]}]"#).expect("parses");
-        assert_eq!(absent[0].conditions[0].value, None);
+        assert_eq!(absent[0].conditions[0].value.as_deref(), Some(""));
     }
 
     #[test]

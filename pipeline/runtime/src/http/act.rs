@@ -16,7 +16,8 @@ use tokio::sync::oneshot;
 use super::read::quarantine_records;
 use super::{Answer, App, Refusal};
 use crate::sink_task::SinkTask;
-use crate::source_task::SourceCommand;
+use crate::source_task::{SourceCommand, SourceTask};
+use crate::tasks::TaskState;
 use crate::topology::Topology;
 use crate::verify::{Verifier, Wanted};
 
@@ -65,6 +66,14 @@ pub(super) async fn backfill(State(app): State<Arc<App>>, Json(body): Json<Backf
             names.join(", ")
         )));
     };
+    let task = crate::source_task::name(&body.source);
+    let failed =
+        app.tasks.board().snapshot().get(&task).is_some_and(|status| status.state == TaskState::Failed);
+    if failed && body.pause.is_none() {
+        let id = SourceTask::begin_anew(&app.log, &body.source).await?;
+        app.tasks.wish(&task, false).map_err(|_| Refusal::not_found(format!("there is no task '{task}'")))?;
+        return Ok(Json(json!({ "id": id })));
+    }
     let (answer, said) = oneshot::channel();
     let command = match body.pause {
         None => SourceCommand::Backfill(answer),

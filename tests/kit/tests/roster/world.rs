@@ -318,7 +318,10 @@ impl World {
             Op::Process { inputs } => self.process(*inputs, true),
             Op::Abandon { inputs } => self.process(*inputs, false),
             Op::Crash { store } => self.crash(store),
-            Op::Rewind { by } => self.next = self.next.saturating_sub(*by),
+            Op::Rewind { by } => {
+                self.next = self.next.saturating_sub(*by);
+                self.roster = self.fresh_roster();
+            }
         }
     }
 
