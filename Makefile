@@ -32,7 +32,7 @@ check: tools ## Formatting, lints, licences, spelling, documentation; no test is
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings </dev/null
 	"$(SERVERS)/bin/cargo-deny" --workspace --all-features check --hide-inclusion-graph bans licenses sources </dev/null
 	"$(SERVERS)/bin/typos"
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked </dev/null
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --workspace --no-deps --document-private-items --locked </dev/null
 
 test: servers ## Every test, on real servers
 	$(CARGO) build --workspace --bins --locked </dev/null

@@ -179,7 +179,11 @@ impl Scene {
         assert_eq!(unsupported, made.intersection(&judged).copied().collect());
         assert!(!unsupported.is_empty(), "no unsupported segment was looked at");
         assert!(raised.is_subset(&made), "the reference raised on {raised:?}, made to raise: {made:?}");
-        assert!(gated.iter().all(|e| lines.iter().all(|line| line["environment_id"] != e.to_string())));
+        assert!(
+            gated
+                .iter()
+                .all(|e| lines.iter().all(|line| line["environment_id"].as_str() != Some(&e.to_string())))
+        );
         Ok(())
     }
 
