@@ -57,9 +57,12 @@ pub(crate) struct SourceStatus {
     /// Everything it committed up to this time is applied in every partition; microseconds since 1970.
     #[serde(default)]
     pub(crate) as_of_us: Option<i64>,
-    /// Its latest backfill.
+    /// The backfill under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) backfill: Option<BackfillStatus>,
+    /// The last backfill that came to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) backfill_done: Option<String>,
 }
 
 /// A backfill.

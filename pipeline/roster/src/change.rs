@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 
 use rollcall_model::{
-    Cause, Change, ChangeRecord, EnvironmentId, Fault, GateMode, IdentityKey, IdentityRecord, IdentityState,
-    Image, Input, Member, MembershipChange, MembershipRecord, NativeId, Place, QuarantineRecord, SegmentId,
-    SourceName, Version, WaitingPatch,
+    Cause, Change, ChangeRecord, Fault, GateMode, IdentityKey, IdentityRecord, IdentityState, Image, Input,
+    Member, MembershipChange, MembershipRecord, Place, QuarantineRecord, SegmentId, Version, WaitingPatch,
 };
 
 use crate::catalog::Catalog;
@@ -205,56 +204,6 @@ impl Session<'_> {
         self.out.settled.push(format!("{key}/roster/{}-{}", place.epoch, place.offset));
     }
 
-    /// Says again what is true of an identity in one segment.
-    pub(crate) fn repair(
-        &mut self,
-        segment_id: &SegmentId,
-        environment_id: &EnvironmentId,
-        id: &NativeId,
-    ) -> Result<(), Fault> {
-        let owner = self.roster.catalog.environment(environment_id).map(|e| e.owner.clone());
-        let Some(source) = owner else { return Ok(()) };
-        let key = IdentityKey { source: SourceName::clone(&source), id: id.clone() };
-        let Some(mut stored) = self.get(&key.sort_bytes())? else { return Ok(()) };
-        stored.version =
-            Version::next(stored.version, self.roster.state.version_floor, self.roster.state.clock_us);
-        self.write_identity(&stored);
-        let Some(image) = stored.image().cloned() else {
-            self.put(stored);
-            return Ok(());
-        };
-        self.write_membership(&stored, &image);
-        let member = stored.members.iter().find(|m| m.segment_id == *segment_id);
-        let since_us = member.map(|member| member.since_us);
-        let (entered, left) = if member.is_some() {
-            (vec![segment_id.clone()], vec![])
-        } else {
-            (vec![], vec![segment_id.clone()])
-        };
-        let reason = Reason {
-            cause: Cause::Repair,
-            place: None,
-            // Said again as it was: `since` must not move.
-            source_time_us: since_us.unwrap_or(self.roster.state.clock_us),
-            position: "",
-            whole: false,
-            asked: &every,
-        };
-        let environment_key = stored.environment_key.clone().unwrap_or_default();
-        self.write_change(
-            &stored,
-            &image,
-            &environment_key,
-            stored.version,
-            BTreeSet::new(),
-            entered,
-            left,
-            &reason,
-        );
-        self.put(stored);
-        Ok(())
-    }
-
     /// The centre: an identity goes from `before` to `state`; judges it, keeps `since` of what stays, and writes
     /// what differs. Answers whether its set differed.
     pub(crate) fn settle(
@@ -378,7 +327,7 @@ impl Session<'_> {
     }
 
     #[allow(clippy::too_many_arguments)]
-    fn write_change(
+    pub(crate) fn write_change(
         &mut self,
         stored: &Stored,
         image: &Image,

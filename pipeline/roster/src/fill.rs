@@ -8,8 +8,10 @@
 use rollcall_model::{Cause, Fault, FillReport, SegmentId};
 
 use crate::change::Reason;
+use crate::judge::stands;
 use crate::session::Session;
 use crate::state::{FillJob, FillScope};
+use crate::store::Stored;
 
 impl Session<'_> {
     /// Puts a job aboard and marks what it covers as filling.
@@ -44,15 +46,24 @@ impl Session<'_> {
         let rows = self.scan(cursor.as_deref(), self.roster.scan_rows)?;
         let visited = rows.len();
         let last = rows.last().map(|(key, _)| key.clone());
-        for (key, stored) in rows {
-            let Some(environment) = stored.image().map(|image| image.environment_id.clone()) else {
-                continue;
-            };
-            let jobs = &self.roster.state.fills.jobs;
-            let aboard: Vec<usize> = (0..jobs.len()).filter(|at| reaches(&jobs[*at], &key)).collect();
-            let scopes: Vec<FillScope> = aboard.iter().map(|at| jobs[*at].scope.clone()).collect();
-            let Some(cause) = aboard.first().map(|at| jobs[*at].cause) else { continue };
-            let asked = |segment: &SegmentId| scopes.iter().any(|scope| scope.covers(segment, &environment));
+        // Out of the state while their scopes are read; nothing that follows here starts a job.
+        let mut jobs = std::mem::take(&mut self.roster.state.fills.jobs);
+        let judged = rows.into_iter().try_for_each(|(key, stored)| self.fill_one(&mut jobs, &key, stored));
+        self.roster.state.fills.jobs = jobs;
+        judged?;
+        self.advance(last.filter(|_| visited >= self.roster.scan_rows));
+        self.suspend_raised();
+        Ok(visited)
+    }
+
+    fn fill_one(&mut self, jobs: &mut [FillJob], key: &[u8], stored: Stored) -> Result<(), Fault> {
+        let Some(environment) = stored.image().map(|image| image.environment_id.clone()) else { return Ok(()) };
+        let Some(cause) = jobs.iter().find(|job| reaches(job, key)).map(|job| job.cause) else { return Ok(()) };
+        let aboard = || jobs.iter().filter(|job| reaches(job, key));
+        let asked = |segment: &SegmentId| aboard().any(|job| job.scope.covers(segment, &environment));
+        let mut differed = false;
+        // Most identities stand as they are: only the others pay for being settled.
+        if !stands(&self.roster.catalog, &self.roster.state, &stored, &asked) {
             let reason = Reason {
                 cause,
                 place: None,
@@ -62,17 +73,13 @@ impl Session<'_> {
                 asked: &asked,
             };
             let state = stored.state.clone();
-            let differed = self.settle(stored, state, &reason)?;
-            for at in aboard {
-                if let Some(job) = self.roster.state.fills.jobs.get_mut(at) {
-                    job.identities += 1;
-                    job.differed += u64::from(differed);
-                }
-            }
+            differed = self.settle(stored, state, &reason)?;
         }
-        self.advance(last.filter(|_| visited >= self.roster.scan_rows));
-        self.suspend_raised();
-        Ok(visited)
+        for job in jobs.iter_mut().filter(|job| reaches(job, key)) {
+            job.identities += 1;
+            job.differed += u64::from(differed);
+        }
+        Ok(())
     }
 
     /// Moves the common cursor and lets finished jobs off.

@@ -1,10 +1,11 @@
 //! Image → the segments it is in, by the newest catalog.
 
-use rollcall_model::{EnvironmentDoc, IdentityKey, Image, SegmentId};
+use rollcall_model::{EnvironmentDoc, GateMode, IdentityKey, Image, SegmentId};
 use rollcall_rules::Context;
 
 use crate::catalog::Catalog;
 use crate::state::RosterState;
+use crate::store::Stored;
 
 /// A segment raised on an identity.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -70,4 +71,31 @@ pub(crate) fn judge<'c>(
         }
     }
     judgement
+}
+
+/// Whether an identity is stored just as the catalog would have it, of the segments that `asked` for: then there is
+/// nothing to settle.
+pub(crate) fn stands(
+    catalog: &Catalog,
+    state: &RosterState,
+    stored: &Stored,
+    asked: &dyn Fn(&SegmentId) -> bool,
+) -> bool {
+    let Some(image) = stored.image() else { return true };
+    let Some(environment) = catalog.environment(&image.environment_id) else { return stored.members.is_empty() };
+    let excluded = catalog.gate(&environment.organisation_id) == GateMode::Exclude;
+    let owned = environment.owner == stored.key.source;
+    let key = owned.then_some(environment.key.as_str());
+    if excluded || stored.environment_key.as_deref() != key {
+        return false;
+    }
+    if stored.identity_key.as_deref() != Some(identity_key(environment, &stored.key, image).as_str()) {
+        return false;
+    }
+    let judgement = judge(catalog, state, &stored.key, image, asked);
+    if judgement.environment.is_none() {
+        return stored.members.is_empty();
+    }
+    let known = stored.members.iter().map(|member| &member.segment_id).filter(|id| asked(id));
+    judgement.raised.is_empty() && known.eq(judgement.segments.iter())
 }

@@ -21,6 +21,7 @@ pub mod counts;
 mod fill;
 mod judge;
 pub mod output;
+mod repair;
 pub mod session;
 pub mod state;
 pub mod store;

@@ -26,6 +26,9 @@ struct AdminState {
     catalog_number: u64,
     /// Checks, fills and repairs asked for so far; the next one's name.
     asked: u64,
+    /// Tasks that operators paused.
+    #[serde(default)]
+    paused: BTreeSet<String>,
 }
 
 /// The operators' writer.
@@ -110,6 +113,22 @@ impl Admin {
             self.log.forget(&crate::sink_task::name(&sink)).await?;
         }
         Ok(differences.into_iter().map(|d| d.line).collect())
+    }
+
+    /// The tasks that operators paused and did not resume.
+    pub async fn paused(&self) -> BTreeSet<String> {
+        self.inner.lock().await.1.paused.clone()
+    }
+
+    /// Remembers that a task is to be paused, or no more.
+    ///
+    /// # Errors
+    /// A [`Fault`] of the log.
+    pub async fn remember_pause(&self, task: &str, pause: bool) -> Result<(), Fault> {
+        let mut inner = self.inner.lock().await;
+        let mut state = inner.1.clone();
+        let changes = if pause { state.paused.insert(task.to_owned()) } else { state.paused.remove(task) };
+        if changes { commit(&mut inner, state, Vec::new()).await } else { Ok(()) }
     }
 
     /// A name for a check, a fill or a repair, unique in the log.

@@ -28,6 +28,9 @@ pub(crate) struct SourceState {
     pub(crate) backfills: u64,
     /// The one under way.
     pub(crate) backfill: Option<Backfill>,
+    /// The last one that came to its end.
+    #[serde(default)]
+    pub(crate) backfill_done: Option<BackfillId>,
 }
 
 impl SourceState {
@@ -83,6 +86,7 @@ impl Intake {
         let mut facts = vec![
             ("position", self.state.position.as_ref().map(ToString::to_string).into()),
             ("as_of_us", self.state.at_us.into()),
+            ("backfill_done", self.state.backfill_done.as_ref().map(|id| id.0.clone()).into()),
         ];
         facts.push((
             "backfill",
@@ -239,8 +243,9 @@ impl Intake {
             self.change(id, change, read_time_us, &position, Some(&backfill))?;
         }
         if to.is_none() {
-            self.control(&Input::End { source: self.source.clone(), backfill })?;
+            self.control(&Input::End { source: self.source.clone(), backfill: backfill.clone() })?;
             self.state.backfill = None;
+            self.state.backfill_done = Some(backfill);
         }
         self.moved(position, read_time_us);
         Ok(())

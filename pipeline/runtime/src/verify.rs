@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use rollcall_model::log::PollLimit;
 use rollcall_model::{
-    CheckReport, CheckScope, Consumer, EnvironmentId, Fault, Fingerprint, Input, Log, NativeId, Partition,
-    SegmentId, Topic,
+    CheckReport, CheckScope, Consumer, EnvironmentId, Fault, Fingerprint, IdentityKey, Input, Log, NativeId,
+    Partition, SegmentId, Topic,
 };
 use rollcall_roster::Catalog;
 use serde::Serialize;
@@ -112,7 +112,12 @@ impl Verifier<'_> {
             if wanted.repair {
                 let (segment_id, environment_id) = pair.clone();
                 let named = ids.len();
-                self.admin.tell(vec![(partition, Input::Repair { segment_id, environment_id, ids })]).await?;
+                let owned = self.by_owner(&environment_id, partition, ids);
+                let repairs = owned.into_iter().map(|(partition, ids)| {
+                    let (segment_id, environment_id) = (segment_id.clone(), environment_id.clone());
+                    (partition, Input::Repair { segment_id, environment_id, ids })
+                });
+                self.admin.tell(repairs.collect()).await?;
                 verdict.repaired.push(format!(
                     "segment {} in environment {}: said {named} identities and the count again",
                     pair.0, pair.1
@@ -121,6 +126,24 @@ impl Verifier<'_> {
         }
         verdict.equal = verdict.differences.is_empty() && verdict.unanswered.is_empty();
         Ok(verdict)
+    }
+
+    /// Who has the say over each identity: a row that another hand wrote may stand under a partition that isn't its
+    /// own. The partition that differs says its count again in any case.
+    fn by_owner(
+        &self,
+        environment: &EnvironmentId,
+        differs: Partition,
+        ids: Vec<NativeId>,
+    ) -> BTreeMap<Partition, Vec<NativeId>> {
+        let owner = self.catalog.environment(environment).map(|e| &e.owner);
+        let mut owned = BTreeMap::from([(differs, Vec::new())]);
+        for id in ids {
+            let key = owner.map(|source| IdentityKey { source: source.clone(), id: id.clone() });
+            let partition = key.map_or(differs, |key| key.partition(self.log.partitions()));
+            owned.entry(partition).or_default().push(id);
+        }
+        owned
     }
 
     async fn ask(&self, scope: CheckScope) -> Result<Answers, Fault> {

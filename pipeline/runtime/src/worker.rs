@@ -63,8 +63,9 @@ pub async fn run(
     let (publish, catalog) = watch::channel(Arc::new(Catalog::default()));
     let mut tasks = Tasks::default();
     let mut handles = Vec::new();
+    let paused = admin.paused().await;
     let mut start = |name: &str, body: TaskBody| {
-        handles.push(tasks.spawn(name, false, shutdown.clone(), body));
+        handles.push(tasks.spawn(name, paused.contains(name), shutdown.clone(), body));
     };
     let log = Arc::clone(&wiring.log);
     let (feed_log, feed) = (Arc::clone(&log), publish);

@@ -17,9 +17,7 @@ use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 
 /// How often progress is asked for.
-const POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// A source speaks of a new backfill within its heartbeat; one that it never spoke of was over before.
-const POLLS_UNSEEN_MAX: u32 = 20;
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Read a source whole beside its stream, page by page: a first load, a re-load or a repair
 ///
@@ -68,11 +66,10 @@ impl Backfill {
         self.follow(asking, &started).await
     }
 
-    /// A source speaks of its backfill while it is under way and some moments late, and no more once it is done.
+    /// Until the source says that it is done: however long it takes to start, and however quick it was.
     async fn follow(&self, asking: &Asking, started: &BackfillStarted) -> Result<Outcome, Failure> {
         let bar = spinner(asking.output);
         let mut seen = false;
-        let mut polls_unseen = 0;
         loop {
             tokio::time::sleep(POLL_INTERVAL).await;
             let status: Status = asking.client.get(&["status"], &[]).await?;
@@ -83,18 +80,25 @@ impl Backfill {
                 return Err(Failure::Job { what, repair: task.repair.clone() });
             }
             let source = status.sources.into_iter().find(|source| source.name == self.source);
-            let backfill = source.and_then(|source| source.backfill).filter(|b| b.id == started.id);
-            polls_unseen += 1;
-            match backfill {
-                Some(backfill) => {
+            let Some(source) = source else { continue };
+            if source.backfill_done.as_ref() == Some(&started.id) {
+                bar.finish_and_clear();
+                return report(asking.output, started);
+            }
+            match source.backfill {
+                Some(backfill) if backfill.id == started.id => {
                     bar.set_message(format!("{}: {} identities", backfill.state, backfill.rows));
                     seen = true;
                 }
-                None if seen || polls_unseen > POLLS_UNSEEN_MAX => {
+                // Begun when the source could not go on with ours.
+                Some(other) if seen => {
                     bar.finish_and_clear();
-                    return report(asking.output, started);
+                    return Err(Failure::job(format!(
+                        "backfill {} took the place of {}",
+                        other.id, started.id
+                    )));
                 }
-                None => {}
+                Some(_) | None => {}
             }
         }
     }

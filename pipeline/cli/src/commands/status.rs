@@ -12,7 +12,7 @@ use crate::output::{Output, bytes, or_dash, text_of, time};
 ///
 /// JSON lines, told apart by `kind`: `log` {log_id, partitions, parked}; `task` {task, state, error?, repair?,
 /// position?, lag_bytes?, lag_seconds?, records_per_second?}; `source` {name, as_of_us, backfill? {id, state,
-/// done_through, rows}}; `fill` {partition, jobs}. Exits with 1 when a task has failed.
+/// done_through, rows}, backfill_done?}; `fill` {partition, jobs}. Exits with 1 when a task has failed.
 #[derive(Debug, Args)]
 pub(super) struct Status {}
 

@@ -142,6 +142,7 @@ pub(super) async fn task(State(app): State<Arc<App>>, Path(path): Path<String>) 
     app.tasks.wish(name, pause).map_err(|names| {
         Refusal::not_found(format!("there is no task '{name}'; there are {}", names.join(", ")))
     })?;
+    app.admin.remember_pause(name, pause).await?;
     Ok(Json(json!({ "task": name, "paused": pause })))
 }
 
@@ -156,6 +157,7 @@ pub(super) async fn rebuild(State(app): State<Arc<App>>, Path(sink): Path<String
     tokio::time::sleep(LET_GO).await;
     SinkTask::ask_reset(&app.log, &sink).await?;
     app.tasks.wish(&name, false).map_err(unknown)?;
+    app.admin.remember_pause(&name, false).await?;
     Ok(Json(json!({ "sink": sink, "rebuilding": true })))
 }
 

@@ -45,7 +45,10 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Answer {
                 task.insert("lag_seconds".to_owned(), json!(((now_us - as_of_us).max(0) as f64) / 1e6));
             }
             let backfill = status.facts.get("backfill").cloned().unwrap_or(Value::Null);
-            sources.push(json!({ "name": source, "as_of_us": as_of_us, "backfill": backfill }));
+            let done = status.facts.get("backfill_done").cloned().unwrap_or(Value::Null);
+            sources.push(json!({
+                "name": source, "as_of_us": as_of_us, "backfill": backfill, "backfill_done": done,
+            }));
         }
         tasks.push(task);
     }

@@ -1,0 +1,10 @@
+//! The whole binary on real servers, doing what operators do and meeting what goes wrong. Each test ends with everything
+//! exact: the reference engine, ClickHouse, the platform's count rows and `rollcall verify` agree.
+#![allow(clippy::unwrap_used)]
+
+mod commands;
+mod gates;
+mod rebuilding;
+mod slot;
+mod stage;
+mod tampering;
