@@ -43,15 +43,14 @@ impl Session<'_> {
             return Ok(0);
         }
         let cursor = self.roster.state.fills.cursor.clone();
-        let rows = self.scan(cursor.as_deref(), self.roster.scan_rows)?;
+        let (rows, next) = self.scan(cursor.as_deref(), self.roster.scan_rows)?;
         let visited = rows.len();
-        let last = rows.last().map(|(key, _)| key.clone());
         // Out of the state while their scopes are read; nothing that follows here starts a job.
         let mut jobs = std::mem::take(&mut self.roster.state.fills.jobs);
         let judged = rows.into_iter().try_for_each(|(key, stored)| self.fill_one(&mut jobs, &key, stored));
         self.roster.state.fills.jobs = jobs;
         judged?;
-        self.advance(last.filter(|_| visited >= self.roster.scan_rows));
+        self.advance(next);
         self.suspend_raised();
         Ok(visited)
     }
