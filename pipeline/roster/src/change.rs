@@ -113,6 +113,8 @@ impl Session<'_> {
                 patches.push(WaitingPatch { place, change: change.clone() });
                 Next::State(StoredState::Pending(patches))
             }
+            // What waits in quarantine is gone with it.
+            (_, Change::Delete) if !stored.parked.is_empty() => Next::State(StoredState::Deleted),
             // Nothing was ever said of it downstream: nothing is to be taken back.
             (StoredState::Pending(patches), Change::Delete) if patches.is_empty() => Next::Same,
             (StoredState::Live(_) | StoredState::Pending(_), Change::Delete) => {

@@ -82,6 +82,11 @@ impl Output {
         let mut put = |topic, key: String, value: Option<Vec<u8>>, headers| {
             records.push(Record { topic, partition, key: key.into_bytes(), value, headers });
         };
+        // Before the images: an identity that came back after its tombstone was dropped must stay.
+        for key in &self.dropped {
+            put(Topic::Identities, key.to_string(), None, Vec::new());
+            put(Topic::Memberships, key.to_string(), None, Vec::new());
+        }
         for identity in &self.identities {
             let key = IdentityKey { source: identity.source.clone(), id: identity.id.clone() };
             put(Topic::Identities, key.to_string(), json(identity)?, version_header(identity.version.0));
@@ -124,10 +129,6 @@ impl Output {
         }
         for key in &self.settled {
             put(Topic::Quarantine, key.clone(), None, Vec::new());
-        }
-        for key in &self.dropped {
-            put(Topic::Identities, key.to_string(), None, Vec::new());
-            put(Topic::Memberships, key.to_string(), None, Vec::new());
         }
         for report in &self.reports {
             let key = format!("{}/{}/{}", report.id, report.store, report.partition);

@@ -93,7 +93,13 @@ impl Roster {
     }
 
     /// Takes a newer catalog.
+    ///
+    /// When the one that goes was not reached, changes may have been judged by documents of it that the new one takes
+    /// back: nothing can be called unchanged then until every number has been reached, and what is new fills.
     pub fn set_catalog(&mut self, catalog: Arc<Catalog>) {
+        if !Arc::ptr_eq(&self.reached, &self.catalog) {
+            self.reached = Arc::default();
+        }
         self.catalog = catalog;
         self.adopt_if_reached();
     }
@@ -160,6 +166,9 @@ impl Roster {
         CountState::Live
     }
 }
+
+/// Identities in key order, and the key after which a scan goes on.
+pub(crate) type Scanned = (Vec<(Vec<u8>, Stored)>, Option<Vec<u8>>);
 
 /// A turn. Reads see what it wrote before.
 pub struct Session<'a> {
@@ -280,8 +289,9 @@ impl Session<'_> {
         }
     }
 
-    /// The next identities in key order, with what this turn wrote laid over the store.
-    pub(crate) fn scan(&self, after: Option<&[u8]>, limit: usize) -> Result<Vec<(Vec<u8>, Stored)>, Fault> {
+    /// The next identities in key order, with what this turn wrote laid over the store; and after which key to go on,
+    /// which the number of rows can't tell: this turn may have dropped some of them. `None` at the end.
+    pub(crate) fn scan(&self, after: Option<&[u8]>, limit: usize) -> Result<Scanned, Fault> {
         let stored = self.store.scan(after, limit)?;
         let upto = if stored.len() < limit { None } else { stored.last().map(|(key, _)| key.clone()) };
         let mut rows: BTreeMap<_, _> = stored.into_iter().collect();
@@ -294,7 +304,7 @@ impl Session<'_> {
                 None => rows.remove(key),
             };
         }
-        Ok(rows.into_iter().collect())
+        Ok((rows.into_iter().collect(), upto))
     }
 
     fn catalog_reached(&mut self, writer: &SourceName, number: u64) -> Turn {
@@ -305,16 +315,19 @@ impl Session<'_> {
         if self.roster.catalog.number(writer) < number {
             return Turn::NeedsCatalog { writer: writer.clone(), number };
         }
-        let (scope, cause) = self.roster.catalog.changed(&self.roster.reached, writer, after, number);
+        let (mut scope, cause) = self.roster.catalog.changed(&self.roster.reached, writer, after, number);
         self.roster.state.catalog.insert(writer.clone(), number);
-        let catalog = Arc::clone(&self.roster.catalog);
-        self.roster
-            .state
-            .suspended
-            .retain(|id, (at, _)| catalog.segment(id).is_some_and(|s| s.number <= *at));
+        scope.segments.extend(self.lift_suspensions());
         self.roster.adopt_if_reached();
         self.start_fill(scope, cause, None);
         Turn::Done
+    }
+
+    /// A suspension ends with the document that raised, whatever changed in it: the segment is empty and must be filled.
+    fn lift_suspensions(&mut self) -> Vec<SegmentId> {
+        let catalog = Arc::clone(&self.roster.catalog);
+        let ended = |id: &SegmentId, at: u64| catalog.segment(id).is_none_or(|s| s.number > at);
+        self.roster.state.suspended.extract_if(.., |id, (at, _)| ended(id, *at)).map(|(id, _)| id).collect()
     }
 
     fn operator_fill(&mut self, id: &str, segment: Option<&SegmentId>, environment: Option<&EnvironmentId>) {
@@ -409,15 +422,17 @@ impl Session<'_> {
     ) -> Result<(), Fault> {
         let mut after: Option<Vec<u8>> = None;
         loop {
-            let rows = self.scan(after.as_deref(), self.roster.scan_rows)?;
-            let Some((last, _)) = rows.last() else { return Ok(()) };
-            after = Some(last.clone());
+            let (rows, next) = self.scan(after.as_deref(), self.roster.scan_rows)?;
             for (_, stored) in &rows {
                 let here = stored.image().is_some_and(|image| image.environment_id == *environment_id);
                 if here && stored.members.iter().any(|m| m.segment_id == *segment_id) {
                     visit(&stored.key.id.to_string());
                 }
             }
+            if next.is_none() {
+                return Ok(());
+            }
+            after = next;
         }
     }
 }

@@ -90,11 +90,9 @@ impl Session<'_> {
         {
             rows.push((first, stored));
         }
-        let scanned = self.scan(sweep.after.as_deref(), self.roster.scan_rows)?;
-        let full = scanned.len() >= self.roster.scan_rows;
-        let last = scanned.last().map(|(key, _)| key.clone());
+        let (scanned, next) = self.scan(sweep.after.as_deref(), self.roster.scan_rows)?;
         rows.extend(scanned);
-        let mut through = !full;
+        let mut through = next.is_none();
         for (key, stored) in rows {
             if sweep.until.as_ref().is_some_and(|until| key >= *until) {
                 through = true;
@@ -105,7 +103,7 @@ impl Session<'_> {
         if through {
             return Ok(Turn::Done);
         }
-        sweep.after = last;
+        sweep.after = next;
         self.roster.sweep = Some((place, sweep));
         Ok(Turn::Unfinished)
     }
@@ -119,7 +117,8 @@ impl Session<'_> {
             whole: matches!(sweep.kind, SweepKind::Absent(_) | SweepKind::Identities),
             asked: &every,
         };
-        let exists = !matches!(stored.state, StoredState::Deleted);
+        // Of one that is gone, what waits in quarantine is gone too.
+        let exists = stored.state != StoredState::Deleted || !stored.parked.is_empty();
         // What was applied at this place or later is newer than what the sweep knows.
         let older = stored.place < place;
         let next = match &sweep.kind {
