@@ -7,10 +7,10 @@ use rollcall_kit::MemoryStore;
 use rollcall_model::catalog::CatalogEntry;
 use rollcall_model::control::Truncated;
 use rollcall_model::{
-    BackfillId, CatalogDoc, Change, ChangeRecord, Condition, CountRecord, EnvironmentDoc, EnvironmentId,
-    Fingerprint, GateDoc, GateMode, IdentityKey, IdentityRecord, IdentityState, Image, Input, LogId,
-    MembershipChange, MembershipRecord, NativeId, Partition, Patch, Place, QuarantineRecord, Rule, RuleType,
-    SegmentDoc, SegmentId, SourceName, Traits, Value, Version,
+    BackfillId, CatalogDoc, Change, ChangeRecord, Condition, CountRecord, CountState, EnvironmentDoc,
+    EnvironmentId, Fingerprint, GateDoc, GateMode, IdentityKey, IdentityRecord, IdentityState, Image, Input,
+    LogId, MembershipChange, MembershipRecord, NativeId, Partition, Patch, Place, QuarantineRecord, Rule,
+    RuleType, SegmentDoc, SegmentId, SourceName, Traits, Value, Version,
 };
 use rollcall_roster::counts::Counts;
 use rollcall_roster::output::{Passed, quarantine_key};
@@ -177,7 +177,9 @@ fn rule(rule: usize) -> Vec<Rule> {
         2 => vec![condition("seats", "GREATER_THAN", "1"), condition("beta", "IS_SET", "")],
         3 => vec![condition("$.environment.name", "EQUAL", "name 0")],
         4 => vec![condition("$.identity.identifier", "CONTAINS", "user")],
-        _ => vec![condition("plan", "REGEX", "(")],
+        5 => vec![condition("plan", "REGEX", "(")],
+        // Beyond the step bound on every identifier: it raises.
+        _ => vec![condition("$.identity.identifier", "REGEX", &format!("^{}$Z", "(.*)*".repeat(60)))],
     };
     vec![Rule { rule_type: RuleType::All, conditions, rules: vec![] }]
 }
@@ -611,6 +613,14 @@ impl World {
         &self.topics.changes
     }
 
+    pub(crate) fn inputs(&self) -> &[Input] {
+        &self.inputs
+    }
+
+    pub(crate) fn catalog_now(&self) -> std::sync::Arc<rollcall_roster::Catalog> {
+        self.builder.snapshot()
+    }
+
     pub(crate) fn quarantined(&self) -> usize {
         self.topics.quarantine.len()
     }
@@ -624,6 +634,26 @@ impl World {
         doc.name = "another name".into();
         self.segments.insert(segment, doc.clone());
         self.catalog(vec![CatalogDoc::Segment(doc)]);
+    }
+
+    /// How the count of a segment in the first environment is to be read.
+    pub(crate) fn count_state(&self, segment: usize) -> Option<CountState> {
+        let pair = (SegmentId::from(segment as i64), environment_id(0));
+        self.topics.counts.get(&pair).map(|record| record.state.clone())
+    }
+
+    pub(crate) fn suspended(&self) -> usize {
+        self.roster.state().suspended.len()
+    }
+
+    /// A row that can't be understood.
+    pub(crate) fn invalid(&mut self, id: i64) {
+        self.say(id, Change::Invalid { reason: "test".into(), raw: String::new() });
+    }
+
+    /// The source deletes what it never said anything readable of.
+    pub(crate) fn delete_unseen(&mut self, id: i64) {
+        self.say(id, Change::Delete);
     }
 
     pub(crate) fn set_two_traits(&mut self, id: i64) {
