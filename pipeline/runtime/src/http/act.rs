@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::read::quarantine_records;
+use super::read::{parked_keys, quarantine_records};
 use super::{Answer, App, Refusal};
 use crate::sink_task::SinkTask;
 use crate::source_task::{SourceCommand, SourceTask};
@@ -39,7 +39,9 @@ pub(super) async fn verify(State(app): State<Arc<App>>, Json(body): Json<VerifyB
     let environment_id = body.environment.map(|name| by_key(&catalog, name));
     let verifier = Verifier { log: &app.log, admin: &app.admin, catalog, sinks: app.sinks.clone() };
     let wanted = Wanted { segment_id: body.segment, environment_id, repair: body.repair };
-    let verdict = verifier.run(&wanted).await?;
+    let mut verdict = verifier.run(&wanted).await?;
+    let parked: BTreeSet<_> = parked_keys(&app).await?;
+    verdict.parked = parked.iter().map(ToString::to_string).collect();
     Ok(Json(serde_json::to_value(verdict).map_err(|e| Fault::bug("a verdict has no JSON").from_source(e))?))
 }
 

@@ -1,6 +1,6 @@
 //! What is: status, counts, members, explanations, topics, quarantine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Answer {
             Some(json!({ "partition": partition, "jobs": jobs }))
         })
         .collect();
-    let parked = parked(&app).await?;
+    let parked = parked_keys(&app).await?.len();
     Ok(Json(json!({
         "log_id": app.log.id(), "partitions": app.log.partitions(), "tasks": tasks, "sources": sources,
         "fills": fills, "parked": parked,
@@ -74,14 +74,10 @@ fn now_us() -> i64 {
     since.map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
-async fn parked(app: &App) -> Result<usize, Fault> {
-    let mut keys = std::collections::BTreeSet::new();
-    for (_, _, record) in quarantine_records(app).await? {
-        if record.parks {
-            keys.insert(record.key.map(|key| key.to_string()));
-        }
-    }
-    Ok(keys.len())
+/// The identities with a change in quarantine.
+pub(super) async fn parked_keys(app: &App) -> Result<BTreeSet<IdentityKey>, Fault> {
+    let records = quarantine_records(app).await?;
+    Ok(records.into_iter().filter(|(_, _, r)| r.parks).filter_map(|(_, _, r)| r.key).collect())
 }
 
 #[derive(Deserialize)]
@@ -93,7 +89,7 @@ pub(super) struct Pair {
 pub(super) async fn counts(State(app): State<Arc<App>>, Query(pair): Query<Pair>) -> Answer {
     let catalog = Arc::clone(&app.catalog.borrow());
     let mut counts = Vec::new();
-    let mut owners = std::collections::BTreeSet::new();
+    let mut owners = BTreeSet::new();
     for (segment_id, environment_id, environment_key) in crate::admin::judged_pairs(&catalog) {
         let wanted = pair.segment.as_ref().is_none_or(|s| *s == segment_id)
             && pair

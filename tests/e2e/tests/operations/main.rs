@@ -4,6 +4,8 @@
 
 mod commands;
 mod gates;
+mod oddities;
+mod quarantine;
 mod rebuilding;
 mod slot;
 mod stage;
