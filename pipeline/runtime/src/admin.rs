@@ -6,8 +6,8 @@ use std::sync::Arc;
 use rollcall_model::catalog::CatalogEntry;
 use rollcall_model::control::CONTROL_KEY;
 use rollcall_model::{
-    CatalogDoc, Commit, Fault, GateDoc, GateMode, Input, Log, OrganisationId, Partition, Producer, Progress,
-    Record, SourceName, Topic,
+    CatalogDoc, Commit, Fault, FaultKind, GateDoc, GateMode, Input, Log, OrganisationId, Partition, Producer,
+    Progress, Record, SourceName, Topic,
 };
 use rollcall_roster::Catalog;
 use serde::{Deserialize, Serialize};
@@ -34,7 +34,7 @@ struct AdminState {
 /// The operators' writer.
 pub struct Admin {
     log: Arc<dyn Log>,
-    inner: Mutex<(Box<dyn Producer>, AdminState)>,
+    inner: Mutex<Inner>,
 }
 
 impl std::fmt::Debug for Admin {
@@ -49,16 +49,8 @@ impl Admin {
     /// # Errors
     /// A [`Fault`] of the log.
     pub async fn open(log: Arc<dyn Log>) -> Result<Self, Fault> {
-        let opened = log.open(TASK).await?;
-        let state = match opened.progress {
-            Some(progress) => serde_json::from_value(progress.state).map_err(|e| {
-                Fault::refused("what the log agreed on can't be read")
-                    .from_source(e)
-                    .repair("run the version of rollcall that wrote the log")
-            })?,
-            None => AdminState::default(),
-        };
-        Ok(Self { log, inner: Mutex::new((opened.producer, state)) })
+        let inner = open(&log).await?;
+        Ok(Self { log, inner: Mutex::new(inner) })
     }
 
     /// What differs between a topology and what the log says holds, a line each.
@@ -108,7 +100,7 @@ impl Admin {
             let control = Input::Catalog { writer: WRITER.into(), number };
             records.extend(everywhere(self.log.partitions(), &control)?);
         }
-        commit(&mut inner, state, records).await?;
+        commit(&self.log, &mut inner, state, records).await?;
         for sink in gone {
             self.log.forget(&crate::sink_task::name(&sink)).await?;
         }
@@ -128,7 +120,7 @@ impl Admin {
         let mut inner = self.inner.lock().await;
         let mut state = inner.1.clone();
         let changes = if pause { state.paused.insert(task.to_owned()) } else { state.paused.remove(task) };
-        if changes { commit(&mut inner, state, Vec::new()).await } else { Ok(()) }
+        if changes { commit(&self.log, &mut inner, state, Vec::new()).await } else { Ok(()) }
     }
 
     /// A name for a check, a fill or a repair, unique in the log.
@@ -147,7 +139,7 @@ impl Admin {
         let records = everywhere(self.log.partitions(), &input(id.clone()))?;
         let mut inner = self.inner.lock().await;
         let state = inner.1.clone();
-        commit(&mut inner, state, records).await?;
+        commit(&self.log, &mut inner, state, records).await?;
         Ok(id)
     }
 
@@ -160,12 +152,28 @@ impl Admin {
             inputs.iter().map(|(partition, input)| control(*partition, input)).collect::<Result<_, _>>()?;
         let mut inner = self.inner.lock().await;
         let state = inner.1.clone();
-        commit(&mut inner, state, records).await
+        commit(&self.log, &mut inner, state, records).await
     }
 }
 
+type Inner = (Box<dyn Producer>, AdminState);
+
+async fn open(log: &Arc<dyn Log>) -> Result<Inner, Fault> {
+    let opened = log.open(TASK).await?;
+    let state = match opened.progress {
+        Some(progress) => serde_json::from_value(progress.state).map_err(|e| {
+            Fault::refused("what the log agreed on can't be read")
+                .from_source(e)
+                .repair("run the version of rollcall that wrote the log")
+        })?,
+        None => AdminState::default(),
+    };
+    Ok((opened.producer, state))
+}
+
 async fn commit(
-    inner: &mut (Box<dyn Producer>, AdminState),
+    log: &Arc<dyn Log>,
+    inner: &mut Inner,
     state: AdminState,
     records: Vec<Record>,
 ) -> Result<(), Fault> {
@@ -174,9 +182,22 @@ async fn commit(
         state: serde_json::to_value(&state)
             .map_err(|e| Fault::bug("the admin state can't be written as JSON").from_source(e))?,
     };
-    inner.0.commit(Commit { records, progress: Some(progress) }).await?;
-    inner.1 = state;
-    Ok(())
+    match inner.0.commit(Commit { records, progress: Some(progress) }).await {
+        Ok(_) => {
+            inner.1 = state;
+            Ok(())
+        }
+        Err(fault) => {
+            // It may have been written all the same: only a new opening tells, and lets the next command in. Where
+            // that fails too, the next one comes here again.
+            if fault.kind == FaultKind::Retry
+                && let Ok(opened) = open(log).await
+            {
+                *inner = opened;
+            }
+            Err(fault)
+        }
+    }
 }
 
 /// The gates that differ, as documents.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rollcall_model::catalog::CatalogEntry;
 use rollcall_model::log::PollLimit;
-use rollcall_model::{Fault, Log, Partition, Topic};
+use rollcall_model::{Fault, Log, Partition, Place, Topic};
 use rollcall_roster::{Catalog, CatalogBuilder};
 use tokio::sync::watch;
 
@@ -14,7 +14,8 @@ use crate::tasks::Reporter;
 
 const POLL: PollLimit = PollLimit { records_max: 10_000, bytes_max: 64 << 20, wait: Duration::from_secs(5) };
 
-/// Follows the catalog for ever, publishing each state after everything that was there has been read.
+/// Follows the catalog for ever, publishing each state after everything that was there has been read: half a commit,
+/// or the beginning of the topic, would be taken for the whole.
 pub(crate) async fn follow(
     log: Arc<dyn Log>,
     catalog: watch::Sender<Arc<Catalog>>,
@@ -25,9 +26,19 @@ pub(crate) async fn follow(
     let mut consumer = log.consumer(BTreeMap::from([(at, range.start)])).await?;
     let mut builder = CatalogBuilder::default();
     let mut documents: u64 = 0;
+    let (mut published, mut drained) = (None, false);
+    let mut next = range.start;
     reporter.running();
     loop {
-        for fetched in consumer.poll(POLL).await? {
+        let changed = published != Some(documents);
+        if changed && (drained || next >= log.range(at.0, at.1).await?.end) {
+            catalog.send_replace(builder.snapshot());
+            published = Some(documents);
+        }
+        let records = consumer.poll(POLL).await?;
+        drained = records.is_empty();
+        for fetched in records {
+            next = Place { offset: fetched.place.offset + 1, ..fetched.place };
             let Some(value) = &fetched.record.value else { continue };
             let entry: CatalogEntry = serde_json::from_slice(value).map_err(|e| {
                 Fault::refused(format!(
@@ -42,6 +53,5 @@ pub(crate) async fn follow(
             documents += 1;
         }
         reporter.fact("documents_read", documents);
-        catalog.send_replace(builder.snapshot());
     }
 }

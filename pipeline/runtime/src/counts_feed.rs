@@ -24,6 +24,8 @@ struct Part {
 
 #[derive(Debug, Default)]
 struct Sums {
+    /// Of the log; a count of which some have said nothing yet is not whole.
+    partitions: usize,
     parts: BTreeMap<(SegmentId, EnvironmentId), BTreeMap<Partition, Part>>,
     watermarks: BTreeMap<SourceName, BTreeMap<Partition, i64>>,
 }
@@ -59,7 +61,10 @@ impl CountsBoard {
             CountState::Filling => 2,
             CountState::Unsupported { .. } => 3,
         })?;
-        Some(Shown { count: parts.values().map(|part| part.count).sum(), state: worst.state.clone() })
+        let is_whole =
+            parts.len() >= sums.partitions || matches!(worst.state, CountState::Unsupported { .. });
+        let state = if is_whole { worst.state.clone() } else { CountState::Filling };
+        Some(Shown { count: parts.values().map(|part| part.count).sum(), state })
     }
 
     /// Up to when everything a source committed is in the counts: its lowest watermark over all partitions.
@@ -86,6 +91,7 @@ impl CountsBoard {
 
 /// Follows the counts for ever.
 pub(crate) async fn follow(log: Arc<dyn Log>, board: CountsBoard, reporter: Reporter) -> Result<(), Fault> {
+    board.lock().partitions = usize::from(log.partitions());
     let mut from = BTreeMap::new();
     for partition in (0..log.partitions()).map(Partition) {
         from.insert(

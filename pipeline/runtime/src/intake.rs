@@ -162,7 +162,7 @@ impl Intake {
     }
 
     fn transaction(&mut self, transaction: Transaction) -> Result<(), Fault> {
-        let Transaction { position, commit_time_us, truncated, catalog, groups, .. } = transaction;
+        let Transaction { position, commit_time_us, truncated, catalog, groups, complete } = transaction;
         if !catalog.is_empty() || !truncated.is_empty() {
             let delta = self.platform.catalog(&catalog, &truncated);
             self.catalog(delta, &position)?;
@@ -175,7 +175,9 @@ impl Intake {
                 self.change(group.id.clone(), change, commit_time_us, &position, None)?;
             }
         }
-        self.moved(position, commit_time_us);
+        // `as_of` reaches a commit only with its last piece.
+        let at_us = if complete { commit_time_us } else { self.state.at_us };
+        self.moved(position, at_us);
         Ok(())
     }
 
@@ -193,8 +195,8 @@ impl Intake {
             let value = row.row.as_ref().map(serde_json::to_vec).transpose().map_err(not_json)?;
             self.shared(Topic::CatalogRows, format!("{}/{}", self.source, row.key), value);
         }
-        for rejected in delta.rejected {
-            self.quarantine(None, rejected.reason, rejected.raw, position)?;
+        for (nth, rejected) in delta.rejected.into_iter().enumerate() {
+            self.quarantine(nth, rejected.reason, rejected.raw, position)?;
         }
         if delta.docs.is_empty() {
             return Ok(());
@@ -286,15 +288,16 @@ impl Intake {
         Ok(())
     }
 
+    /// A catalog row; `nth` tells those of one position apart.
     fn quarantine(
         &mut self,
-        key: Option<IdentityKey>,
+        nth: usize,
         reason: String,
         raw: String,
         position: &Position,
     ) -> Result<(), Fault> {
         let record = QuarantineRecord {
-            key,
+            key: None,
             reason,
             origin: format!("source-{}", self.source),
             payload: serde_json::Value::String(raw),
@@ -303,7 +306,7 @@ impl Intake {
             parks: false,
         };
         metrics::counter!("rollcall_quarantined_total", "origin" => "source").increment(1);
-        let name = format!("catalog/{}/{}", record.origin, position);
+        let name = format!("catalog/{}/{position}/{nth}", record.origin);
         let value = serde_json::to_vec(&record).map_err(not_json)?;
         self.shared(Topic::Quarantine, name, Some(value));
         Ok(())

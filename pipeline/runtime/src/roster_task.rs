@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rollcall_model::control::CONTROL_KEY;
 use rollcall_model::log::PollLimit;
 use rollcall_model::{
-    Fault, Fetched, IdentityKey, Input, Log, Partition, Place, Producer, Progress, QuarantineRecord,
+    Commit, Fault, Fetched, IdentityKey, Input, Log, Partition, Place, Producer, Progress, QuarantineRecord,
     ReadRange, Topic,
 };
 use rollcall_roster::{Catalog, Output, Roster, RosterState, Turn};
@@ -55,7 +55,7 @@ pub(crate) fn name(partition: Partition) -> String {
 impl RosterTask {
     pub(crate) async fn run(self, reporter: Reporter) -> Result<(), Fault> {
         let at = (Topic::IdentityChanges, self.partition);
-        let opened = self.log.open(&name(self.partition)).await?;
+        let mut opened = self.log.open(&name(self.partition)).await?;
         let (state, next) = match opened.progress {
             Some(progress) => {
                 let state: RosterState = serde_json::from_value(progress.state).map_err(|e| {
@@ -72,7 +72,11 @@ impl RosterTask {
         };
         let next = match next {
             Some(next) => next,
-            None => self.log.range(at.0, at.1).await?.start,
+            None => {
+                let start = self.log.range(at.0, at.1).await?.start;
+                hold(&mut *opened.producer, at, start, &state).await?;
+                start
+            }
         };
         let (store, restored) =
             PartitionStore::open(self.stores.clone(), &self.log, self.partition, state.seq).await?;
@@ -83,12 +87,32 @@ impl RosterTask {
         let mut roster =
             Roster::new(self.log.id().clone(), self.partition, state, store.counts()?, retention_us);
         let mut catalog = self.catalog.clone();
+        // The channel begins with an empty catalog: judged by that, everybody would leave.
+        if catalog.changed().await.is_err() {
+            return Err(Fault::retry("the catalog feed ended"));
+        }
         roster.set_catalog(Arc::clone(&catalog.borrow_and_update()));
         let mut running =
             Running { task: &self, producer: opened.producer, roster, store, next, catalog, reporter };
         running.reporter.running();
         running.serve().await
     }
+}
+
+/// A partition that has committed nothing yet says where it stands, so that retention keeps what it has not read.
+async fn hold(
+    producer: &mut dyn Producer,
+    at: (Topic, Partition),
+    start: Place,
+    state: &RosterState,
+) -> Result<(), Fault> {
+    let progress = Progress { reads: BTreeMap::from([(at, start)]), state: state_json(state)? };
+    producer.commit(Commit { records: Vec::new(), progress: Some(progress) }).await.map(|_| ())
+}
+
+fn state_json(state: &RosterState) -> Result<serde_json::Value, Fault> {
+    serde_json::to_value(state)
+        .map_err(|e| Fault::bug("the roster's state can't be written as JSON").from_source(e))
 }
 
 impl Running<'_> {
@@ -210,8 +234,7 @@ impl Running<'_> {
 
     /// Durable first, then the store.
     async fn commit(&mut self, output: Output, reached: Place) -> Result<(), Fault> {
-        let state = serde_json::to_value(self.roster.state())
-            .map_err(|e| Fault::bug("the roster's state can't be written as JSON").from_source(e))?;
+        let state = state_json(self.roster.state())?;
         let reads = BTreeMap::from([((Topic::IdentityChanges, self.task.partition), reached)]);
         let commit =
             output.to_commit(self.task.partition, self.task.log.partitions(), Progress { reads, state })?;

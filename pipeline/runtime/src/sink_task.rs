@@ -17,7 +17,7 @@ use rollcall_model::log::PollLimit;
 use rollcall_model::sink::CheckRequest;
 use rollcall_model::{
     Commit, Delivery, Fault, Fetched, Log, OutRecord, Partition, Place, Producer, Progress, QuarantineRecord,
-    Record, Sink, Topic,
+    Record, Seq, Sink, Topic,
 };
 use rollcall_roster::output::CheckPassed;
 use serde::{Deserialize, Serialize};
@@ -40,6 +40,10 @@ struct SinkState {
     /// The sink has to be emptied before anything else (`rollcall rebuild`).
     #[serde(default)]
     reset: bool,
+    /// The last commit of each partition that a bootstrap brought something of. A check at or before it can't be
+    /// answered any more: the sink is past that cut.
+    #[serde(default)]
+    brought: BTreeMap<Partition, Seq>,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -48,6 +52,18 @@ struct Bootstrap {
     ends: Vec<(Topic, Partition, Place)>,
     /// `membership-changes` is read from here on, per partition.
     live: Vec<Place>,
+}
+
+impl SinkState {
+    /// What the log must know: also where a bootstrap will go on, lest retention drops that meanwhile.
+    fn progress(&self, reads: &BTreeMap<(Topic, Partition), Place>) -> Result<Progress, Fault> {
+        let mut reads = reads.clone();
+        if let Some(bootstrap) = &self.bootstrap {
+            let live = (0..).map(Partition).zip(bootstrap.live.iter().copied());
+            reads.extend(live.map(|(partition, place)| ((Topic::MembershipChanges, partition), place)));
+        }
+        Ok(Progress { reads, state: to_json(self)? })
+    }
 }
 
 #[derive(Clone)]
@@ -90,8 +106,8 @@ impl SinkTask {
     /// A [`Fault`] of the log.
     pub(crate) async fn ask_reset(log: &Arc<dyn Log>, sink: &str) -> Result<(), Fault> {
         let mut opened = log.open(&name(sink)).await?;
-        let state = SinkState { bootstrap: None, reset: true };
-        let progress = Progress { reads: BTreeMap::new(), state: to_json(&state)? };
+        let state = SinkState { reset: true, ..SinkState::default() };
+        let progress = state.progress(&BTreeMap::new())?;
         opened.producer.commit(Commit { records: Vec::new(), progress: Some(progress) }).await.map(|_| ())
     }
 
@@ -112,8 +128,12 @@ impl SinkTask {
         sink.prepare(self.log.id(), self.log.partitions()).await?;
         if reads.is_empty() {
             (state, reads) = begin(&self.log, sink.reads()).await?;
-            let progress = Progress { reads: reads.clone(), state: to_json(&state)? };
+            let progress = state.progress(&reads)?;
             producer.commit(Commit { records: Vec::new(), progress: Some(progress) }).await?;
+        }
+        if state.bootstrap.is_some() {
+            // Held, not read.
+            reads.retain(|(topic, _), _| *topic != Topic::MembershipChanges);
         }
         let mut running = Running {
             log: self.log,
@@ -152,7 +172,7 @@ async fn begin(
         }
     }
     let bootstrap = if live.is_empty() { None } else { Some(Bootstrap { ends, live }) };
-    Ok((SinkState { bootstrap, reset: false }, reads))
+    Ok((SinkState { bootstrap, ..SinkState::default() }, reads))
 }
 
 impl Running {
@@ -261,16 +281,18 @@ impl Running {
         self.buffer.oldest.get_or_insert_with(Instant::now);
         if let Some(value) = &record.value {
             match decode(&record, value) {
-                Ok(out) => self.buffer.deliveries.push(Delivery {
-                    topic: record.topic,
-                    partition: record.partition,
-                    place,
-                    record: out,
-                }),
+                Ok(out) => {
+                    if let OutRecord::Membership(set) = &out {
+                        let seq = self.state.brought.entry(record.partition).or_default();
+                        *seq = set.seq.max(*seq);
+                    }
+                    let (topic, partition) = at;
+                    self.buffer.deliveries.push(Delivery { topic, partition, place, record: out });
+                }
                 Err(e) => self.buffer.unreadable.push(QuarantineRecord {
                     key: None,
                     reason: format!("{} can't be read: {e}", record.topic.name()),
-                    origin: format!("sink-{}", self.name),
+                    origin: self.origin(record.topic, record.partition),
                     payload: String::from_utf8_lossy(value).into(),
                     place: Some(place),
                     position: String::new(),
@@ -287,6 +309,10 @@ impl Running {
 
     /// Everything before the check is written, nothing after it: the answer stands at one cut.
     async fn check(&mut self, at: (Topic, Partition), next: Place, passed: CheckPassed) -> Result<(), Fault> {
+        if self.state.brought.get(&at.1).is_some_and(|seq| passed.seq <= *seq) {
+            self.reads.insert(at, next);
+            return Ok(());
+        }
         self.write().await?;
         let request = CheckRequest { id: passed.id, partition: at.1, scope: passed.scope };
         let mut report = self.sink.check(&request).await?;
@@ -344,6 +370,10 @@ impl Running {
         self.commit(records).await
     }
 
+    fn origin(&self, topic: Topic, partition: Partition) -> String {
+        format!("sink-{}/{}/{partition}", self.name, topic.name())
+    }
+
     fn rejected(&self, delivery: &Delivery, reason: String) -> Result<QuarantineRecord, Fault> {
         let payload = match &delivery.record {
             OutRecord::Identity(record) => serde_json::to_value(record),
@@ -355,7 +385,7 @@ impl Running {
         Ok(QuarantineRecord {
             key: None,
             reason,
-            origin: format!("sink-{}/{}/{}", self.name, delivery.topic.name(), delivery.partition),
+            origin: self.origin(delivery.topic, delivery.partition),
             payload: payload.map_err(not_json)?,
             place: Some(delivery.place),
             position: String::new(),
@@ -364,7 +394,7 @@ impl Running {
     }
 
     async fn commit(&mut self, records: Vec<Record>) -> Result<(), Fault> {
-        let progress = Progress { reads: self.reads.clone(), state: to_json(&self.state)? };
+        let progress = self.state.progress(&self.reads)?;
         self.producer.commit(Commit { records, progress: Some(progress) }).await.map(|_| ())
     }
 }

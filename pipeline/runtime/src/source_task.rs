@@ -39,6 +39,15 @@ pub(crate) enum SourceCommand {
     PauseBackfill(bool, tokio::sync::oneshot::Sender<Result<String, String>>),
 }
 
+impl SourceCommand {
+    /// Whether nobody waits for the answer any more.
+    fn is_given_up(&self) -> bool {
+        match self {
+            Self::Backfill(answer) | Self::PauseBackfill(_, answer) => answer.is_closed(),
+        }
+    }
+}
+
 /// Commands outlive a restart of the task.
 pub(crate) type Commands = Arc<tokio::sync::Mutex<mpsc::Receiver<SourceCommand>>>;
 
@@ -213,6 +222,10 @@ async fn obey(
     producer: &mut dyn Producer,
     intake: &mut Intake,
 ) -> Result<(), Fault> {
+    // Who asked was told that the source does not run, and has gone: nothing begins behind their back.
+    if command.is_given_up() {
+        return Ok(());
+    }
     let (answer, said) = match command {
         SourceCommand::Backfill(answer) => match intake.state().backfill.as_ref() {
             Some(running) => (answer, Err(format!("backfill {} is still under way", running.plan.id.0))),

@@ -12,10 +12,12 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use rollcall_model::{Fault, FaultKind};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -208,7 +210,9 @@ async fn live(
             biased;
             _ = stop.changed() => Ended::Stopped,
             _ = wish.changed() => Ended::Wished,
-            result = body(reporter.clone()) => Ended::Done(result),
+            result = AssertUnwindSafe(body(reporter.clone())).catch_unwind() => {
+                Ended::Done(result.unwrap_or_else(|_| Err(Fault::bug("the task panicked; standard error says where"))))
+            }
         };
         let fault = match ended {
             Ended::Stopped => break,

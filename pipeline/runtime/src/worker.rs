@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
 use rollcall_model::{Fault, Partition};
@@ -25,6 +26,9 @@ use crate::wiring::Wiring;
 
 /// Operators' commands that may wait for a source.
 const SOURCE_COMMANDS_MAX: usize = 8;
+
+/// Requests under way are waited for this long at the end.
+const HTTP_GRACE: Duration = Duration::from_secs(3);
 
 /// Turns true when the worker should stop.
 pub type Shutdown = watch::Receiver<bool>;
@@ -113,11 +117,15 @@ pub async fn run(
     let app =
         App { log, tasks, catalog, counts, stores, admin, sources, sinks, members, token, metrics, env };
     listening(address);
-    let mut stop = shutdown.clone();
+    let (mut stop, mut stopped) = (shutdown.clone(), shutdown);
     let served = axum::serve(listener, router(Arc::new(app))).with_graceful_shutdown(async move {
         let _ = stop.wait_for(|stop| *stop).await;
     });
-    served.await.map_err(|e| Fault::retry("HTTP ended").from_source(e))?;
+    tokio::select! {
+        served = served.into_future() => served.map_err(|e| Fault::retry("HTTP ended").from_source(e))?,
+        // Who follows a topic never hangs up, and who waits for a task that has stopped waits in vain.
+        () = async { let _ = stopped.wait_for(|stop| *stop).await; tokio::time::sleep(HTTP_GRACE).await } => {}
+    }
     for handle in handles {
         handle.await.map_err(|e| Fault::bug("a task broke off").from_source(e))?;
     }
