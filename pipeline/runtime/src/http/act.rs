@@ -9,11 +9,12 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use rollcall_model::log::PollLimit;
 use rollcall_model::{EnvironmentId, Fault, FillReport, IdentityKey, Input, Partition, SegmentId, Topic};
+use rollcall_roster::Catalog;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::read::{parked_keys, quarantine_records};
+use super::read::{environment, parked_keys, quarantine_records};
 use super::{Answer, App, Refusal};
 use crate::sink_task::SinkTask;
 use crate::source_task::{SourceCommand, SourceTask};
@@ -36,7 +37,7 @@ pub(super) struct VerifyBody {
 
 pub(super) async fn verify(State(app): State<Arc<App>>, Json(body): Json<VerifyBody>) -> Answer {
     let catalog = Arc::clone(&app.catalog.borrow());
-    let environment_id = body.environment.map(|name| by_key(&catalog, name));
+    let environment_id = known(&catalog, body.segment.as_ref(), body.environment.as_ref())?;
     let verifier = Verifier { log: &app.log, admin: &app.admin, catalog, sinks: app.sinks.clone() };
     let wanted = Wanted { segment_id: body.segment, environment_id, repair: body.repair };
     let mut verdict = verifier.run(&wanted).await?;
@@ -45,12 +46,17 @@ pub(super) async fn verify(State(app): State<Arc<App>>, Json(body): Json<VerifyB
     Ok(Json(serde_json::to_value(verdict).map_err(|e| Fault::bug("a verdict has no JSON").from_source(e))?))
 }
 
-/// The id of an environment given by id or by api key.
-fn by_key(catalog: &rollcall_roster::Catalog, name: EnvironmentId) -> EnvironmentId {
-    if catalog.environment(&name).is_some() {
-        return name;
+/// The id of an environment given by id or by api key. A name that nobody has is refused: nothing at all is always
+/// equal.
+fn known(
+    catalog: &Catalog,
+    segment: Option<&SegmentId>,
+    name: Option<&EnvironmentId>,
+) -> Result<Option<EnvironmentId>, Refusal> {
+    if let Some(id) = segment.filter(|id| catalog.segment(id).is_none()) {
+        return Err(Refusal::not_found(format!("there is no segment '{id}'")));
     }
-    catalog.environments().find(|e| e.key == name.as_str()).map_or(name, |e| e.id.clone())
+    name.map(|name| environment(catalog, name).map(|found| found.id.clone())).transpose()
 }
 
 #[derive(Deserialize)]
@@ -102,7 +108,7 @@ pub(super) struct FillBody {
 
 pub(super) async fn fill(State(app): State<Arc<App>>, Json(body): Json<FillBody>) -> Answer {
     let catalog = Arc::clone(&app.catalog.borrow());
-    let environment_id = body.environment.map(|name| by_key(&catalog, name));
+    let environment_id = known(&catalog, body.segment.as_ref(), body.environment.as_ref())?;
     let at = (Topic::Checks, Partition(0));
     let end = app.log.range(at.0, at.1).await?.end;
     let mut consumer = app.log.consumer(BTreeMap::from([(at, end)])).await?;
@@ -157,8 +163,9 @@ pub(super) async fn rebuild(State(app): State<Arc<App>>, Path(sink): Path<String
     app.tasks.wish(&name, true).map_err(unknown)?;
     // Asking opens the task's place in the log: should it still be at work, it is fenced.
     tokio::time::sleep(LET_GO).await;
-    SinkTask::ask_reset(&app.log, &sink).await?;
+    let asked = SinkTask::ask_reset(&app.log, &sink).await;
     app.tasks.wish(&name, false).map_err(unknown)?;
+    asked?;
     app.admin.remember_pause(&name, false).await?;
     Ok(Json(json!({ "sink": sink, "rebuilding": true })))
 }

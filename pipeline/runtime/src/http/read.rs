@@ -129,7 +129,7 @@ pub(super) struct MembersQuery {
 }
 
 /// An environment by its id or its api key.
-fn environment<'c>(
+pub(super) fn environment<'c>(
     catalog: &'c Catalog,
     name: &EnvironmentId,
 ) -> Result<&'c rollcall_model::EnvironmentDoc, Refusal> {
