@@ -41,7 +41,7 @@ pub async fn apply_setup(config: &PostgresSourceConfig) -> Result<Vec<Finding>, 
 pub async fn teardown(config: &PostgresSourceConfig) -> Result<(), Fault> {
     let connect_config = ConnectConfig::parse(&config.url)?;
     let client = connect(&connect_config).await?;
-    let failed = |error| sql_fault(&connect_config, "dropping the slot and the publication", error);
+    let failed = |error| sql_fault(&connect_config, "dropping the slot", error);
     let sql = "SELECT active_pid FROM pg_catalog.pg_replication_slots WHERE slot_name = $1";
     let slot = client.query_opt(sql, &[&config.slot]).await.map_err(failed)?;
     if let Some(slot) = slot {
@@ -52,5 +52,8 @@ pub async fn teardown(config: &PostgresSourceConfig) -> Result<(), Fault> {
         client.query(sql, &[&config.slot]).await.map_err(failed)?;
     }
     let sql = format!("DROP PUBLICATION IF EXISTS {}", ident(&config.publication));
-    client.batch_execute(&sql).await.map_err(failed)
+    client.batch_execute(&sql).await.map_err(|error| {
+        sql_fault(&connect_config, "dropping the publication; the slot is gone, so no WAL is kept", error)
+            .repair(format!("have the owner of the publication run it: {sql}"))
+    })
 }

@@ -23,6 +23,8 @@ pub struct Worker {
     folder: TempDir,
     http_port: u16,
     binary: PathBuf,
+    /// Variables that its topology takes values from.
+    variables: Vec<(String, String)>,
     child: Option<Child>,
 }
 
@@ -36,7 +38,17 @@ impl Worker {
         let http_port = free_port();
         let topology = topology.replace("HTTP", &format!("127.0.0.1:{http_port}"));
         std::fs::write(folder.path().join("topology.yaml"), topology)?;
-        Ok(Self { folder, http_port, binary: binary()?, child: None })
+        Ok(Self { folder, http_port, binary: binary()?, variables: Vec::new(), child: None })
+    }
+
+    /// Sets an environment variable for it and for the commands asked of it.
+    pub fn set_variable(&mut self, name: &str, value: &str) {
+        self.variables.retain(|(known, _)| known != name);
+        self.variables.push((name.to_owned(), value.to_owned()));
+    }
+
+    fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// Its folder: the log lies in `data` where the topology says `./data`.
@@ -59,7 +71,7 @@ impl Worker {
         let log =
             std::fs::OpenOptions::new().create(true).append(true).open(self.folder.path().join("log.txt"))?;
         let mut command = Command::new(&self.binary);
-        command.arg("-c").arg(self.config()).arg("run");
+        command.arg("-c").arg(self.config()).arg("run").envs(self.variables());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
         if let Some(crash_at) = crash_at {
             command.env("ROLLCALL_CRASH_AT", crash_at);
@@ -161,7 +173,7 @@ impl Worker {
 
     async fn command(&self, arguments: &[&str], json: bool) -> Result<std::process::Output, Failure> {
         let mut command = Command::new(&self.binary);
-        command.arg("-c").arg(self.config());
+        command.arg("-c").arg(self.config()).envs(self.variables());
         if json {
             command.arg("--json");
         }
@@ -176,6 +188,14 @@ impl Worker {
         let url = format!("http://127.0.0.1:{}/api/v1/{path}", self.http_port);
         let text = reqwest::get(url).await?.text().await?;
         Ok(serde_json::from_str(&text)?)
+    }
+
+    /// The HTTP status that it answers with at a path.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    pub async fn http_status(&self, path: &str) -> Result<u16, Failure> {
+        Ok(reqwest::get(format!("http://127.0.0.1:{}/{path}", self.http_port)).await?.status().as_u16())
     }
 
     /// Waits until everything that its sources committed up to `at_us` is counted and no backfill is under way.

@@ -4,7 +4,9 @@
 
 mod commands;
 mod gates;
+mod misconfigured;
 mod oddities;
+mod outages;
 mod quarantine;
 mod rebuilding;
 mod slot;

@@ -21,6 +21,7 @@ const SCALE: Scale = Scale {
     traits_per_identity: 4,
     unsupported: true,
 };
+const POLL: Duration = Duration::from_millis(50);
 /// How long anything that should happen may take.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -64,16 +65,7 @@ impl Stage {
 
     /// Starts the worker and waits until it answers, whatever its tasks do.
     pub(crate) async fn start(&mut self) -> Result<(), Failure> {
-        self.worker.start(None)?;
-        let started = Instant::now();
-        while self.worker.get("status").await.is_err() {
-            if let Some(status) = self.worker.ended()? {
-                return Err(format!("`rollcall run` ended with {status}:\n{}", self.worker.log_tail()).into());
-            }
-            assert!(started.elapsed() < PATIENCE, "nobody answers:\n{}", self.worker.log_tail());
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        Ok(())
+        start(&mut self.worker).await
     }
 
     /// SIGTERM; it must end with 0.
@@ -133,24 +125,12 @@ impl Stage {
 
     /// What a task says of itself.
     pub(crate) async fn task(&self, name: &str) -> Result<Value, Failure> {
-        let status = self.worker.get("status").await?;
-        let tasks = status["tasks"].as_array().cloned().unwrap_or_default();
-        let found = tasks.into_iter().find(|task| task["task"] == name);
-        found.ok_or_else(|| format!("there is no task {name}: {status:#}").into())
+        task(&self.worker, name).await
     }
 
     /// Waits until a task is in a state, and gives what it says then.
     pub(crate) async fn until(&self, name: &str, state: &str) -> Result<Value, Failure> {
-        let started = Instant::now();
-        loop {
-            let task = self.task(name).await?;
-            if task["state"] == state {
-                return Ok(task);
-            }
-            let tail = || self.worker.log_tail();
-            assert!(started.elapsed() < PATIENCE, "{name} is not {state} but {task:#}\n{}", tail());
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        until(&self.worker, name, state).await
     }
 
     /// Waits until a query of Postgres answers a number.
@@ -162,7 +142,7 @@ impl Stage {
                 return Ok(());
             }
             assert!(started.elapsed() < PATIENCE, "{sql} stays {found}, not {expected}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(POLL).await;
         }
     }
 
@@ -229,6 +209,42 @@ impl Stage {
     }
 }
 
+/// Starts a worker and waits until it answers, whatever its tasks do.
+pub(crate) async fn start(worker: &mut Worker) -> Result<(), Failure> {
+    worker.start(None)?;
+    let started = Instant::now();
+    while worker.get("status").await.is_err() {
+        if let Some(status) = worker.ended()? {
+            return Err(format!("`rollcall run` ended with {status}:\n{}", worker.log_tail()).into());
+        }
+        assert!(started.elapsed() < PATIENCE, "nobody answers:\n{}", worker.log_tail());
+        tokio::time::sleep(POLL).await;
+    }
+    Ok(())
+}
+
+/// What a task of a worker says of itself.
+pub(crate) async fn task(worker: &Worker, name: &str) -> Result<Value, Failure> {
+    let status = worker.get("status").await?;
+    let tasks = status["tasks"].as_array().cloned().unwrap_or_default();
+    let found = tasks.into_iter().find(|task| task["task"] == name);
+    found.ok_or_else(|| format!("there is no task {name}: {status:#}").into())
+}
+
+/// Waits until a task of a worker is in a state, and gives what it says then.
+pub(crate) async fn until(worker: &Worker, name: &str, state: &str) -> Result<Value, Failure> {
+    let started = Instant::now();
+    loop {
+        let task = task(worker, name).await?;
+        if task["state"] == state {
+            return Ok(task);
+        }
+        let tail = || worker.log_tail();
+        assert!(started.elapsed() < PATIENCE, "{name} is not {state} but {task:#}\n{}", tail());
+        tokio::time::sleep(POLL).await;
+    }
+}
+
 /// Counts of sets.
 pub(crate) fn sizes(members: &Members) -> BTreeMap<(i64, i64), i64> {
     members.iter().map(|(pair, members)| (*pair, members.len() as i64)).collect()
@@ -269,7 +285,8 @@ pub(crate) fn url(postgres: &Postgres) -> String {
     format!("postgres://postgres@127.0.0.1:{}/postgres", postgres.port())
 }
 
-async fn connect(postgres: &Postgres) -> Result<Client, Failure> {
+/// A connection of the superuser's.
+pub(crate) async fn connect(postgres: &Postgres) -> Result<Client, Failure> {
     let (client, connection) = tokio_postgres::connect(&url(postgres), NoTls).await?;
     tokio::spawn(connection);
     Ok(client)
