@@ -66,7 +66,10 @@ impl EncodedCommit {
             shared.known(record.topic, record.partition)?;
             records.push(Encoded::new(record, now_ms)?);
         }
-        let is_of_source = records.iter().any(|record| is_source_topic(record.topic));
+        // Who moves on with what it reads makes room, even where it tells other partitions something by the way (a
+        // roster's `suspend`): were that stopped, a full log would stay full.
+        let reads = commit.progress.as_ref().is_some_and(|progress| !progress.reads.is_empty());
+        let is_of_source = !reads && records.iter().any(|record| is_source_topic(record.topic));
         Ok(Self { records, progress: commit.progress, is_of_source })
     }
 

@@ -121,6 +121,9 @@ async fn a_full_log_stops_sources_alone_and_names_the_slowest_task() {
     let words = ["is full", "'clickhouse'", "7 records", "rollcall status", "bytes_max"];
     fails(source.commit(records(Topic::IdentityChanges, 1)).await, FaultKind::Retry, &words);
     ok(sink.commit(records(Topic::Memberships, 1)).await);
+    let mut suspend = Commit { progress: Some(at(3)), ..records(Topic::IdentityChanges, 1) };
+    suspend.records[0].partition = Partition(1);
+    ok(sink.commit(suspend).await);
     let mut source = ok(log.open("core").await).producer;
     ok(source.commit(Commit { records: Vec::new(), progress: Some(Progress::default()) }).await);
     fails(source.commit(records(Topic::Catalog, 1)).await, FaultKind::Retry, &words);
