@@ -46,11 +46,13 @@ demo-stop: ## End a demo that KEEP=1 left running
 	$(CARGO) build --bin rollcall-demo --locked
 	$(TARGET)/debug/rollcall-demo --stop
 
-bench: servers ## The figures of this machine, every program of bench/ in turn
+bench: servers ## The figures of this machine, each beside its rival in the same run; JSON lines
 	$(CARGO) build --release --workspace --bins --locked </dev/null
-	for program in bench/src/bin/*; do \
-		name=$$(basename "$$program" .rs); echo "== $$name" >&2; \
-		$(CARGO) run --release --quiet --package rollcall-bench --bin "$$name" --locked </dev/null; \
+	folder=$$(mktemp -d); trap 'rm -r "$$folder"' EXIT; \
+	for run in "log_store fjall 1500 100 $$folder" "log_store redb 1500 100 $$folder" "log_commit 500 10" \
+		"roster 100000 1000 100000" "postgres_drain 1000000 20 2" "latency 1000 30" \
+		"large_transaction 1000000 100000" clickhouse_insert; do \
+		echo "== $$run" >&2; $(TARGET)/release/$$run </dev/null; \
 	done
 
 differential: servers ## Our rules engine beside its reference, CASES=2000000 generated cases

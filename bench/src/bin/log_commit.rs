@@ -1,10 +1,10 @@
 //! Group commit of the embedded log: durable commits per second with 1, 8 and 32 tasks side by side.
 //!
-//! `log_commit COMMITS RECORDS FOLDER` has each task make `COMMITS` commits of `RECORDS` records of 300 bytes, and
+//! `log_commit [COMMITS] [RECORDS] [FOLDER]` (defaults 500, 10, a temporary folder) has each task make `COMMITS` commits of `RECORDS` records of 300 bytes, and
 //! prints one line of JSON per number of tasks.
 
 use std::error::Error;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rollcall_log_embedded::{EmbeddedLog, EmbeddedLogConfig};
@@ -42,13 +42,13 @@ async fn write(
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let [commits, records, folder] = args.as_slice() else {
-        return Err("usage: log_commit COMMITS RECORDS FOLDER".into());
-    };
-    let (commits, records): (u64, u64) = (commits.parse()?, records.parse()?);
+    let mut args = std::env::args().skip(1);
+    let commits: u64 = args.next().map_or(Ok(500), |arg| arg.parse())?;
+    let records: u64 = args.next().map_or(Ok(10), |arg| arg.parse())?;
+    let temporary = tempfile::tempdir()?;
+    let folder = args.next().map_or_else(|| temporary.path().to_owned(), PathBuf::from);
     for tasks in [1_u16, 8, 32] {
-        let path = Path::new(folder).join(format!("tasks-{tasks}"));
+        let path = folder.join(format!("tasks-{tasks}"));
         let log =
             EmbeddedLog::open(&path, EmbeddedLogConfig { partitions: PARTITIONS, ..Default::default() })?;
         let mut running = tokio::task::JoinSet::new();
