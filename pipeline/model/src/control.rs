@@ -64,6 +64,9 @@ pub enum Input {
         source: SourceName,
         /// The backfill.
         backfill: BackfillId,
+        /// Changes before it may be missing: until it ends, counts can't be called exact.
+        #[serde(default)]
+        gap: bool,
     },
     /// A page, before its images in the same commit: every stored identity of this source with an id in
     /// `[from, to)` that is not `present` is gone.

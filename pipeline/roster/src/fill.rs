@@ -26,6 +26,11 @@ impl Session<'_> {
         self.roster.state.fills.jobs.push(job);
     }
 
+    /// Every count is to be said again: how it is to be read has changed.
+    pub(crate) fn touch_everything(&mut self) {
+        self.touch_scope(&FillScope { everything: true, ..FillScope::default() });
+    }
+
     fn touch_scope(&mut self, scope: &FillScope) {
         let counted: Vec<_> = self.roster.counts.iter().map(|(pair, _)| pair.clone()).collect();
         let counted = counted.into_iter().filter(|(segment, environment)| scope.covers(segment, environment));
@@ -56,8 +61,12 @@ impl Session<'_> {
     }
 
     fn fill_one(&mut self, jobs: &mut [FillJob], key: &[u8], stored: Stored) -> Result<(), Fault> {
-        let Some(environment) = stored.image().map(|image| image.environment_id.clone()) else { return Ok(()) };
-        let Some(cause) = jobs.iter().find(|job| reaches(job, key)).map(|job| job.cause) else { return Ok(()) };
+        let Some(environment) = stored.image().map(|image| image.environment_id.clone()) else {
+            return Ok(());
+        };
+        let Some(cause) = jobs.iter().find(|job| reaches(job, key)).map(|job| job.cause) else {
+            return Ok(());
+        };
         let aboard = || jobs.iter().filter(|job| reaches(job, key));
         let asked = |segment: &SegmentId| aboard().any(|job| job.scope.covers(segment, &environment));
         let mut differed = false;

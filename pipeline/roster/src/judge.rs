@@ -82,7 +82,9 @@ pub(crate) fn stands(
     asked: &dyn Fn(&SegmentId) -> bool,
 ) -> bool {
     let Some(image) = stored.image() else { return true };
-    let Some(environment) = catalog.environment(&image.environment_id) else { return stored.members.is_empty() };
+    let Some(environment) = catalog.environment(&image.environment_id) else {
+        return stored.members.is_empty();
+    };
     let excluded = catalog.gate(&environment.organisation_id) == GateMode::Exclude;
     let owned = environment.owner == stored.key.source;
     let key = owned.then_some(environment.key.as_str());

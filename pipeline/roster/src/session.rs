@@ -201,8 +201,11 @@ impl Session<'_> {
         match input {
             Input::Change(change) => self.apply_change(place, change).map(|()| Turn::Done),
             Input::Catalog { writer, number } => Ok(self.catalog_reached(writer, *number)),
-            Input::Begin { source, backfill } => {
+            Input::Begin { source, backfill, gap } => {
                 self.roster.state.backfills.insert(source.clone(), backfill.clone());
+                if *gap && self.roster.state.loaded.remove(source) {
+                    self.touch_everything();
+                }
                 Ok(Turn::Done)
             }
             Input::Page { source, from, to, present, source_time_us, .. } => {

@@ -10,7 +10,6 @@ use rollcall_model::{BackfillId, Cause, Fault, IdentityKey, NativeId, Patch, Pla
 
 use crate::change::{Reason, every};
 use crate::session::{Session, Turn};
-use crate::state::FillScope;
 use crate::store::{Stored, StoredState};
 
 /// Tombstones are looked for this often, in source time.
@@ -182,11 +181,7 @@ impl Session<'_> {
         let clock_us = self.roster.state.clock_us;
         let turn = self.sweep(place, || Sweep::whole(source, SweepKind::Waiting, clock_us))?;
         if turn == Turn::Done && self.roster.state.loaded.insert(source.clone()) {
-            let catalog = std::sync::Arc::clone(&self.roster.catalog);
-            let everything = FillScope { everything: true, ..FillScope::default() };
-            for pair in catalog.pairs(&everything) {
-                self.roster.counts.touch(pair);
-            }
+            self.touch_everything();
         }
         if turn == Turn::Unfinished {
             self.roster.state.backfills.insert(source.clone(), backfill.clone());

@@ -103,16 +103,17 @@ impl Intake {
         facts
     }
 
-    /// Begins a whole backfill and says so in every partition.
+    /// Begins a whole backfill and says so in every partition; `gap` when the stream does not go on where it stood.
     ///
     /// # Errors
     /// A bug fault when a record can't be written as JSON.
-    pub(crate) fn begin_backfill(&mut self) -> Result<String, Fault> {
+    pub(crate) fn begin_backfill(&mut self, gap: bool) -> Result<String, Fault> {
         let id = self.state.next_backfill(self.source.as_str());
         self.state.backfills += 1;
         let plan = BackfillPlan { id: BackfillId(id.clone()), catalog: true, next_from: None };
         self.state.backfill = Some(Backfill { plan, paused: false, rows: 0 });
-        self.control(&Input::Begin { source: self.source.clone(), backfill: BackfillId(id.clone()) })?;
+        let (source, backfill) = (self.source.clone(), BackfillId(id.clone()));
+        self.control(&Input::Begin { source, backfill, gap })?;
         Ok(id)
     }
 

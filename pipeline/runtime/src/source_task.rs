@@ -94,7 +94,7 @@ impl SourceTask {
         let mut producer = opened.producer;
         if fresh {
             // The first backfill begins before the first change, so that patches of identities not yet read wait.
-            intake.begin_backfill()?;
+            intake.begin_backfill(true)?;
             commit(&mut *producer, &mut intake).await?;
         }
         let (position, plan) = (intake.state().position.clone(), intake.plan());
@@ -230,7 +230,7 @@ async fn obey(
         SourceCommand::Backfill(answer) => match intake.state().backfill.as_ref() {
             Some(running) => (answer, Err(format!("backfill {} is still under way", running.plan.id.0))),
             None => {
-                let id = intake.begin_backfill()?;
+                let id = intake.begin_backfill(false)?;
                 commit_and_release(source, producer, intake).await?;
                 source.backfill(intake.plan())?;
                 info!(backfill = id, "backfill started");

@@ -137,7 +137,7 @@ fn identity_changes() {
     inputs.extend(scopes().into_iter().map(|scope| Input::Check { id: "check-1".to_owned(), scope }));
     inputs.extend([
         Input::Catalog { writer: "topology".into(), number: 1 },
-        Input::Begin { source: source(), backfill: backfill() },
+        Input::Begin { source: source(), backfill: backfill(), gap: true },
         Input::Page {
             source: source(),
             backfill: backfill(),

@@ -156,3 +156,20 @@ fn what_waits_of_a_deleted_identity_is_settled() {
     world.process_everything();
     assert_eq!(world.quarantined(), 0);
 }
+
+/// After a gap in the stream a count is not called exact again before a whole backfill has ended.
+#[test]
+fn counts_after_a_gap_are_filling_until_the_backfill_ends() {
+    let mut world = World::new(&[(1, 0, 1)], 4);
+    world.run(&Op::Segment { segment: 0, rule: 0, deleted: false });
+    world.backfill_everything();
+    assert_eq!(world.count_state(0), Some(CountState::Live));
+    world.begin_after(true);
+    world.process_everything();
+    assert_eq!(world.count_state(0), Some(CountState::Filling));
+    world.backfill_everything();
+    assert_eq!(world.count_state(0), Some(CountState::Live));
+    world.begin_after(false);
+    world.process_everything();
+    assert_eq!(world.count_state(0), Some(CountState::Live), "a repair beside a whole stream changes nothing");
+}

@@ -349,9 +349,13 @@ impl World {
     }
 
     fn begin(&mut self) {
+        self.begin_after(false);
+    }
+
+    pub(crate) fn begin_after(&mut self, gap: bool) {
         self.backfills += 1;
         let id = BackfillId(format!("core-{}", self.backfills));
-        self.inputs.push(Input::Begin { source: source(), backfill: id.clone() });
+        self.inputs.push(Input::Begin { source: source(), backfill: id.clone(), gap });
         self.backfill = Some((id, 0));
     }
 
