@@ -286,8 +286,10 @@ impl Session<'_> {
                     reason,
                 );
                 after.version = Version(version.0 + 1);
-                let key = after.environment_key.clone().unwrap_or_default();
-                self.write_change(&after, &image, &key, after.version, keys, entered, vec![], reason);
+                // Where nobody is shown, nobody arrives.
+                if let Some(key) = after.environment_key.clone() {
+                    self.write_change(&after, &image, &key, after.version, keys, entered, vec![], reason);
+                }
             } else {
                 let key = after.environment_key.clone().unwrap_or(old_key);
                 self.write_change(&after, &image, &key, after.version, keys, entered, left, reason);
@@ -420,8 +422,14 @@ fn exclude(catalog: &Catalog, state: StoredState) -> StoredState {
 fn relocate(catalog: &Catalog, before: &Stored, after: &mut Stored) -> bool {
     let Some(image) = after.image() else { return false };
     let mut moved = before.image().is_some_and(|old| old.environment_id != image.environment_id);
-    // Of an environment not yet known nothing is said; its arrival fills.
-    let Some(environment) = catalog.environment(&image.environment_id) else { return moved };
+    // Of an environment not yet known nothing is said but that the old one was left; its arrival fills.
+    let Some(environment) = catalog.environment(&image.environment_id) else {
+        if moved {
+            after.left_environment_keys.extend(after.environment_key.take());
+            after.identity_key = None;
+        }
+        return moved;
+    };
     let owned = environment.owner == before.key.source;
     let environment_key = owned.then(|| environment.key.clone());
     after.identity_key = Some(identity_key(environment, &before.key, image));

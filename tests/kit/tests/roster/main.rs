@@ -171,5 +171,28 @@ fn counts_after_a_gap_are_filling_until_the_backfill_ends() {
     assert_eq!(world.count_state(0), Some(CountState::Live));
     world.begin_after(false);
     world.process_everything();
-    assert_eq!(world.count_state(0), Some(CountState::Live), "a repair beside a whole stream changes nothing");
+    assert_eq!(
+        world.count_state(0),
+        Some(CountState::Live),
+        "a repair beside a whole stream changes nothing"
+    );
+}
+
+/// An identity that moves to an environment nobody has heard of yet is gone from the old one.
+#[test]
+fn who_moves_to_an_unknown_environment_leaves_the_old_one() {
+    let mut world = World::new(&[(1, 0, 1)], 4);
+    world.run(&Op::Segment { segment: 0, rule: 0, deleted: false });
+    world.backfill_everything();
+    let events = world.events().len();
+    world.run(&Op::Move { id: 1, env: 2 });
+    world.process_everything();
+    let told: Vec<_> = world.events()[events..].iter().map(|e| e.environment_key.as_str()).collect();
+    assert_eq!(told, ["key0-0"], "left there, and nothing is said of where to");
+    assert_eq!(world.last_identity().environment_key, None);
+    assert!(world.last_identity().left_environment_keys.contains("key0-0"));
+    world.run(&Op::Environment { env: 2, name: 0, key: 0, deleted: false });
+    world.process_everything();
+    assert_eq!(world.last_identity().environment_key.as_deref(), Some("key2-0"));
+    world.assert_as_oracle();
 }

@@ -646,6 +646,10 @@ impl World {
         self.topics.counts.get(&pair).map(|record| record.state.clone())
     }
 
+    pub(crate) fn last_identity(&self) -> &IdentityRecord {
+        self.topics.identities.last().unwrap()
+    }
+
     pub(crate) fn suspended(&self) -> usize {
         self.roster.state().suspended.len()
     }
