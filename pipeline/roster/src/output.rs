@@ -130,6 +130,13 @@ impl Output {
         for key in &self.settled {
             put(Topic::Quarantine, key.clone(), None, Vec::new());
         }
+        self.put_shared(&mut records)?;
+        self.put_broadcast(&mut records, partition, partitions)?;
+        Ok(Commit { records, progress: Some(progress) })
+    }
+
+    /// Answers to those who asked.
+    fn put_shared(&self, records: &mut Vec<Record>) -> Result<(), Fault> {
         for report in &self.reports {
             let key = format!("{}/{}/{}", report.id, report.store, report.partition);
             records.push(shared(Topic::Checks, key, json(report)?));
@@ -141,8 +148,13 @@ impl Output {
                 json(report)?,
             ));
         }
+        Ok(())
+    }
+
+    /// Control records for the other partitions.
+    fn put_broadcast(&self, records: &mut Vec<Record>, own: Partition, partitions: u16) -> Result<(), Fault> {
         for input in &self.broadcast {
-            for other in (0..partitions).map(Partition).filter(|other| *other != partition) {
+            for other in (0..partitions).map(Partition).filter(|other| *other != own) {
                 let key = CONTROL_KEY.as_bytes().to_vec();
                 let value = json(input)?;
                 records.push(Record {
@@ -154,7 +166,7 @@ impl Output {
                 });
             }
         }
-        Ok(Commit { records, progress: Some(progress) })
+        Ok(())
     }
 }
 

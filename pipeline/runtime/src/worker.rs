@@ -1,15 +1,16 @@
 //! Starts what a topology says, serves HTTP, and stops it all in order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
-use rollcall_model::{Fault, Partition};
+use rollcall_model::{Fault, Log, Partition};
 use rollcall_roster::Catalog;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tracing::info;
 
 use crate::admin::{Admin, refuse_difference};
@@ -19,10 +20,10 @@ use crate::http::{App, router};
 use crate::roster_store::RosterStores;
 use crate::roster_task::{self, RosterTask};
 use crate::sink_task::{self, SinkTask};
-use crate::source_task::{self, SourceTask};
+use crate::source_task::{self, SourceCommand, SourceTask};
 use crate::tasks::{TaskBody, Tasks};
 use crate::topology::Topology;
-use crate::wiring::Wiring;
+use crate::wiring::{SinkWiring, SourceWiring, Wiring};
 
 /// Operators' commands that may wait for a source.
 const SOURCE_COMMANDS_MAX: usize = 8;
@@ -63,57 +64,21 @@ pub async fn run(
         info!("{line}");
     }
     let stores = RosterStores::open(&wiring.store_path)?;
-    let counts = CountsBoard::default();
-    let (publish, catalog) = watch::channel(Arc::new(Catalog::default()));
-    let mut tasks = Tasks::default();
-    let mut handles = Vec::new();
-    let paused = admin.paused().await;
-    let mut start = |name: &str, body: TaskBody| {
-        handles.push(tasks.spawn(name, paused.contains(name), shutdown.clone(), body));
-    };
     let log = Arc::clone(&wiring.log);
-    let (feed_log, feed) = (Arc::clone(&log), publish);
-    start(
-        "catalog",
-        Box::new(move |reporter| {
-            Box::pin(catalog_feed::follow(Arc::clone(&feed_log), feed.clone(), reporter))
-        }),
-    );
-    let (board, board_log) = (counts.clone(), Arc::clone(&log));
-    start(
-        "counts",
-        Box::new(move |reporter| {
-            Box::pin(counts_feed::follow(Arc::clone(&board_log), board.clone(), reporter))
-        }),
-    );
-    for partition in (0..log.partitions()).map(Partition) {
-        let task = RosterTask {
-            log: Arc::clone(&log),
-            stores: stores.clone(),
-            partition,
-            catalog: catalog.clone(),
-            tombstone_retention: wiring.tombstone_retention,
-        };
-        start(&roster_task::name(partition), Box::new(move |reporter| Box::pin(task.clone().run(reporter))));
-    }
-    let mut sinks = Vec::new();
-    for sink in wiring.sinks {
-        sinks.push((sink.name.clone(), sink.lists_members));
-        let task = SinkTask { log: Arc::clone(&log), wiring: Arc::new(sink) };
-        let name = sink_task::name(&task.wiring.name);
-        start(&name, Box::new(move |reporter| Box::pin(task.clone().run(reporter))));
-    }
-    let mut sources = BTreeMap::new();
-    for source in wiring.sources {
-        let (sender, receiver) = mpsc::channel(SOURCE_COMMANDS_MAX);
-        sources.insert(source.name.to_string(), sender);
-        let commands = Arc::new(tokio::sync::Mutex::new(receiver));
-        let task = SourceTask { log: Arc::clone(&log), wiring: Arc::new(source), commands };
-        let name = source_task::name(task.wiring.name.as_str());
-        start(&name, Box::new(move |reporter| Box::pin(task.clone().run(reporter))));
-    }
-    let token = topology.http.token.as_ref().map(|token| token.expose().to_owned());
     let members = wiring.members;
+    let mut starter = Starter {
+        tasks: Tasks::default(),
+        handles: Vec::new(),
+        paused: admin.paused().await,
+        shutdown: shutdown.clone(),
+        log: Arc::clone(&log),
+    };
+    let (catalog, counts) = starter.feeds();
+    starter.rosters(&stores, &catalog, wiring.tombstone_retention);
+    let sinks = starter.sinks(wiring.sinks);
+    let sources = starter.sources(wiring.sources);
+    let Starter { tasks, handles, .. } = starter;
+    let token = topology.http.token.as_ref().map(|token| token.expose().to_owned());
     let app =
         App { log, tasks, catalog, counts, stores, admin, sources, sinks, members, token, metrics, env };
     listening(address);
@@ -130,4 +95,86 @@ pub async fn run(
         handle.await.map_err(|e| Fault::bug("a task broke off").from_source(e))?;
     }
     Ok(())
+}
+
+/// Starts tasks, in the order of the flow.
+struct Starter {
+    tasks: Tasks,
+    handles: Vec<JoinHandle<()>>,
+    paused: BTreeSet<String>,
+    shutdown: Shutdown,
+    log: Arc<dyn Log>,
+}
+
+impl Starter {
+    fn start(&mut self, name: &str, body: TaskBody) {
+        let paused = self.paused.contains(name);
+        self.handles.push(self.tasks.spawn(name, paused, self.shutdown.clone(), body));
+    }
+
+    /// The catalog that rosters judge by, and the counts that the API shows.
+    fn feeds(&mut self) -> (watch::Receiver<Arc<Catalog>>, CountsBoard) {
+        let (publish, catalog) = watch::channel(Arc::new(Catalog::default()));
+        let log = Arc::clone(&self.log);
+        self.start(
+            "catalog",
+            Box::new(move |reporter| {
+                Box::pin(catalog_feed::follow(Arc::clone(&log), publish.clone(), reporter))
+            }),
+        );
+        let counts = CountsBoard::default();
+        let (board, log) = (counts.clone(), Arc::clone(&self.log));
+        self.start(
+            "counts",
+            Box::new(move |reporter| {
+                Box::pin(counts_feed::follow(Arc::clone(&log), board.clone(), reporter))
+            }),
+        );
+        (catalog, counts)
+    }
+
+    fn rosters(
+        &mut self,
+        stores: &RosterStores,
+        catalog: &watch::Receiver<Arc<Catalog>>,
+        retention: Duration,
+    ) {
+        for partition in (0..self.log.partitions()).map(Partition) {
+            let task = RosterTask {
+                log: Arc::clone(&self.log),
+                stores: stores.clone(),
+                partition,
+                catalog: catalog.clone(),
+                tombstone_retention: retention,
+            };
+            let name = roster_task::name(partition);
+            self.start(&name, Box::new(move |reporter| Box::pin(task.clone().run(reporter))));
+        }
+    }
+
+    /// Answers their names, and whether they list members.
+    fn sinks(&mut self, sinks: Vec<SinkWiring>) -> Vec<(String, bool)> {
+        let mut names = Vec::new();
+        for sink in sinks {
+            names.push((sink.name.clone(), sink.lists_members));
+            let task = SinkTask { log: Arc::clone(&self.log), wiring: Arc::new(sink) };
+            let name = sink_task::name(&task.wiring.name);
+            self.start(&name, Box::new(move |reporter| Box::pin(task.clone().run(reporter))));
+        }
+        names
+    }
+
+    /// Answers how each is spoken to.
+    fn sources(&mut self, sources: Vec<SourceWiring>) -> BTreeMap<String, mpsc::Sender<SourceCommand>> {
+        let mut senders = BTreeMap::new();
+        for source in sources {
+            let (sender, receiver) = mpsc::channel(SOURCE_COMMANDS_MAX);
+            senders.insert(source.name.to_string(), sender);
+            let commands = Arc::new(tokio::sync::Mutex::new(receiver));
+            let task = SourceTask { log: Arc::clone(&self.log), wiring: Arc::new(source), commands };
+            let name = source_task::name(task.wiring.name.as_str());
+            self.start(&name, Box::new(move |reporter| Box::pin(task.clone().run(reporter))));
+        }
+        senders
+    }
 }
