@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -126,8 +126,27 @@ async fn authorise(State(app): State<Arc<App>>, request: Request, next: Next) ->
                 .repair("set http.token in topology.yaml to the instance's token")
                 .into_response();
         }
+    } else if !is_from_here(request.headers()) {
+        let error = "without a token this instance answers nobody that another web site sent";
+        return Refusal::new(StatusCode::FORBIDDEN, error)
+            .repair("speak to it by its address or as localhost; or set http.token in topology.yaml")
+            .into_response();
     }
     next.run(request).await
+}
+
+/// A page of another site can make a browser ask the loopback too: it gives itself away by its origin, or, where its
+/// name was pointed here, by that name.
+fn is_from_here(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let Some(host) = text(header::HOST) else { return true };
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        Some(_) | None => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    let is_address = name == "localhost" || address.parse::<std::net::IpAddr>().is_ok();
+    is_address && text(header::ORIGIN).is_none_or(|origin| origin.strip_prefix("http://") == Some(host))
 }
 
 /// Takes as long for a wrong first byte as for a wrong last one.
@@ -154,4 +173,29 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
 
 async fn metrics(State(app): State<Arc<App>>) -> String {
     app.metrics.render()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from_here(host: &str, origin: Option<&str>) -> bool {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, host.parse().expect("a header"));
+        if let Some(origin) = origin {
+            headers.insert(header::ORIGIN, origin.parse().expect("a header"));
+        }
+        is_from_here(&headers)
+    }
+
+    #[test]
+    fn other_web_sites_are_not_answered_without_a_token() {
+        for host in ["127.0.0.1:8080", "localhost:8080", "localhost", "[::1]:8080", "[::1]"] {
+            assert!(from_here(host, None), "{host}");
+        }
+        assert!(from_here("localhost:8080", Some("http://localhost:8080")));
+        assert!(!from_here("localhost:8080", Some("https://evil.example")));
+        assert!(!from_here("localhost:8080", Some("null")));
+        assert!(!from_here("evil.example:8080", None));
+    }
 }
