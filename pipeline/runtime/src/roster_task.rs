@@ -1,7 +1,8 @@
 //! One roster partition at work: `identity-changes` → [`Roster`] → one commit → store.
 //!
 //! A commit takes as many inputs as are there, up to a bound, so that a busy partition pays one sync for many
-//! changes and an idle one answers at once. Fills take their turn between inputs.
+//! changes and an idle one answers at once. Fills take their turn between inputs. Judging and the store keep a thread
+//! busy for as long as a commit's inputs take: they say so (`block_in_place`), and HTTP answers meanwhile.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use rollcall_model::{
 };
 use rollcall_roster::{Catalog, Output, Roster, RosterState, Turn};
 use tokio::sync::watch;
+use tokio::task::block_in_place;
 use tracing::info;
 
 use crate::crash;
@@ -161,7 +163,7 @@ impl Running<'_> {
     async fn apply_all(&mut self, fetched: &[Fetched]) -> Result<(), Fault> {
         let mut at = 0;
         while at < fetched.len() {
-            let (output, need) = self.apply_some(fetched, &mut at)?;
+            let (output, need) = block_in_place(|| self.apply_some(fetched, &mut at))?;
             let reached = match at.checked_sub(1).and_then(|last| fetched.get(last)) {
                 Some(last) => Place { offset: last.place.offset + 1, ..last.place },
                 None => self.next,
@@ -180,7 +182,7 @@ impl Running<'_> {
                 }
                 Some(Need::Quarantine(place, key)) => {
                     let records = self.quarantined(&key).await?;
-                    let output = self.replay(place, &key, &records)?;
+                    let output = block_in_place(|| self.replay(place, &key, &records))?;
                     at += 1;
                     self.commit(output, Place { offset: place.offset + 1, ..place }).await?;
                 }
@@ -222,7 +224,7 @@ impl Running<'_> {
     }
 
     async fn fill(&mut self) -> Result<(), Fault> {
-        let output = self.fill_some()?;
+        let output = block_in_place(|| self.fill_some())?;
         self.commit(output, self.next).await
     }
 
@@ -246,7 +248,7 @@ impl Running<'_> {
         let committed = self.producer.commit(commit).await?;
         crash::here("roster-committed");
         self.next = reached;
-        self.store.write(output, &committed)?;
+        block_in_place(|| self.store.write(output, &committed))?;
         crash::here("roster-stored");
         Ok(())
     }

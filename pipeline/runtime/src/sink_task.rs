@@ -147,6 +147,7 @@ impl SinkTask {
             buffer: Buffer::default(),
             reporter,
         };
+        running.reporter.fact("bootstrapping", running.state.bootstrap.is_some());
         running.reporter.running();
         running.serve().await
     }
@@ -263,6 +264,7 @@ impl Running {
             self.reads.insert((Topic::MembershipChanges, partition), place);
         }
         self.commit(Vec::new()).await?;
+        self.reporter.fact("bootstrapping", false);
         info!(sink = self.name, "live");
         Ok(true)
     }

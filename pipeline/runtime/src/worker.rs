@@ -46,6 +46,14 @@ pub async fn run(
     shutdown: Shutdown,
     listening: impl FnOnce(SocketAddr),
 ) -> Result<(), Fault> {
+    if let [first, second, ..] = wiring.sources.as_slice() {
+        return Err(Fault::config(format!(
+            "sources.{}: this version reads one source, and sources.{} is there already: documents of two catalogs \
+             would stand under the same keys",
+            second.name, first.name
+        ))
+        .repair("give each source a log and a worker of its own"));
+    }
     let metrics = PrometheusBuilder::new()
         .install_recorder()
         .map_err(|e| Fault::bug("metrics can't be recorded").from_source(e))?;
