@@ -75,6 +75,31 @@ async fn until_clickhouse(stage: &Stage, expected: &crate::stage::Members) -> Re
     Ok(())
 }
 
+/// The stores are compared at one cut: however much is written meanwhile, nothing differs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn verify_is_equal_while_the_platform_writes() {
+    let mut stage = Stage::running(15).await.unwrap();
+    assert_eq!(stage.verify_under_load(12).await.unwrap(), Vec::<Value>::new());
+    stage.assert_exact().await.unwrap();
+}
+
+/// A store that does not answer is named, and is not called different.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn verify_names_a_store_that_does_not_answer() {
+    let stage = Stage::running(16).await.unwrap();
+    stage.ask(&["pause", "sink/clickhouse"]).await.unwrap();
+    let (code, lines) = stage.worker.ask(&["verify"]).await.unwrap();
+    assert_eq!(code, 1);
+    let silent: Vec<_> = lines.iter().filter(|line| line["kind"] == "unanswered").collect();
+    assert_eq!(silent.len(), 1, "{lines:#?}");
+    assert!(silent[0]["task"].as_str().unwrap().contains("clickhouse"), "{silent:?}");
+    assert!(lines.iter().all(|line| line["kind"] != "difference"), "{lines:#?}");
+    stage.ask(&["resume", "sink/clickhouse"]).await.unwrap();
+    stage.live().await.unwrap();
+    let (code, lines) = stage.worker.ask(&["verify"]).await.unwrap();
+    assert_eq!(code, 0, "the abandoned check is skipped: {lines:#?}");
+}
+
 /// Everything that only looks: explain, members, counts, topics, status, a fill that finds nothing to do.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commands_show_what_is() {

@@ -23,6 +23,15 @@ async fn a_gate_is_turned_by_apply_alone() {
     stage.start().await.unwrap();
     stage.settle().await.unwrap();
 
+    // What a log can't change is refused, and nothing of the file is applied.
+    let file = stage.worker.config();
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("partitions: 2", "partitions: 3")).unwrap();
+    let (code, shown, said) = stage.worker.say(&["apply"]).await.unwrap();
+    assert_eq!(code, 1, "{shown}{said}");
+    assert!(format!("{shown}{said}").contains("fixed when the log was made"), "{shown}{said}");
+    std::fs::write(&file, text).unwrap();
+
     gate(&stage, "2: off").unwrap();
     let planned = stage.ask(&["apply", "--plan"]).await.unwrap();
     assert_eq!(planned.len(), 1);

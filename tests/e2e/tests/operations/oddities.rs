@@ -37,6 +37,28 @@ async fn wholesale_deletes_and_rebirths() {
     stage.sql("UPDATE environments_identity SET identifier = 'user-13' WHERE id = 17").await.unwrap();
     stage.assert_exact().await.unwrap();
 
+    // A migration of the platform's in the middle of it all.
+    stage.sql("ALTER TABLE environments_identity ADD COLUMN nickname text DEFAULT 'none'").await.unwrap();
+    stage.churn(40).await.unwrap();
+    stage.assert_exact().await.unwrap();
+
+    // Hard, with its count rows, while counts of it are still on their way.
+    stage.ask(&["pause", "sink/counts"]).await.unwrap();
+    stage.churn(40).await.unwrap();
+    stage
+        .sql(
+            "BEGIN; DELETE FROM segment_membership_segmentmembershipcount WHERE environment_id = 2;
+             DELETE FROM environments_trait t USING environments_identity i WHERE t.identity_id = i.id AND i.environment_id = 2;
+             DELETE FROM environments_identity WHERE environment_id = 2;
+             DELETE FROM environments_environment WHERE id = 2; COMMIT",
+        )
+        .await
+        .unwrap();
+    stage.settle().await.unwrap();
+    stage.ask(&["resume", "sink/counts"]).await.unwrap();
+    let rest = stage.assert_exact().await.unwrap();
+    assert!(rest.keys().all(|(_, environment)| *environment != 2));
+
     // The environment's row is kept, marked deleted; what is in it goes.
     stage
         .sql(

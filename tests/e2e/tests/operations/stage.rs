@@ -59,6 +59,7 @@ impl Stage {
     pub(crate) async fn running(seed: u64) -> Result<Self, Failure> {
         let mut stage = Self::set(seed).await?;
         stage.start().await?;
+        stage.live().await?;
         stage.settle().await?;
         Ok(stage)
     }
@@ -90,6 +91,28 @@ impl Stage {
         Ok(())
     }
 
+    /// Verifies so often while the platform writes without a pause; gives what differed, if anything ever did.
+    pub(crate) async fn verify_under_load(&mut self, times: usize) -> Result<Vec<Value>, Failure> {
+        let Self { worker, load, client, .. } = self;
+        let verifying = async {
+            for _ in 0..times {
+                let (code, lines) = worker.ask(&["verify"]).await?;
+                if code != 0 {
+                    return Ok(lines.into_iter().filter(|line| line["kind"] != "checked").collect());
+                }
+            }
+            Ok::<_, Failure>(Vec::new())
+        };
+        tokio::pin!(verifying);
+        loop {
+            tokio::select! {
+                found = &mut verifying => return found,
+                // A step ends in itself: it is not broken off half-way, which would leave a transaction open.
+                step = load.step(client) => drop(step?),
+            }
+        }
+    }
+
     /// The number that a query answers.
     pub(crate) async fn number(&self, sql: &str) -> Result<i64, Failure> {
         let row = self.client.query_one(&format!("SELECT ({sql})::int8"), &[]).await?;
@@ -114,6 +137,18 @@ impl Stage {
     pub(crate) async fn settle(&self) -> Result<(), Failure> {
         let now = self.number("extract(epoch FROM clock_timestamp()) * 1e6").await?;
         self.worker.wait_until_as_of(now).await
+    }
+
+    /// Waits until both sinks have taken over what there was when they began: before that they answer no check.
+    pub(crate) async fn live(&self) -> Result<(), Failure> {
+        let started = Instant::now();
+        for sink in ["sink/clickhouse", "sink/counts"] {
+            while self.until(sink, "running").await?["bootstrapping"] != false {
+                assert!(started.elapsed() < PATIENCE, "{sink} never goes live:\n{}", self.worker.log_tail());
+                tokio::time::sleep(POLL).await;
+            }
+        }
+        Ok(())
     }
 
     /// A command that must succeed; its JSON lines.
@@ -148,10 +183,12 @@ impl Stage {
 
     /// At rest, the reference engine, ClickHouse, the platform's count rows and verify say the same.
     pub(crate) async fn assert_exact(&mut self) -> Result<Members, Failure> {
+        self.live().await?;
         self.settle().await?;
         let (code, lines) = self.worker.ask(&["verify"]).await?;
         let wrong: Vec<_> = lines.iter().filter(|line| line["kind"] != "checked").collect();
-        assert_eq!(code, 0, "verify: {wrong:#?}\n{}", self.worker.log_tail());
+        let status = self.worker.get("status").await?;
+        assert_eq!(code, 0, "verify: {wrong:#?}\n{status:#}\n{}", self.worker.log_tail());
         let expected = self.truth().await?;
         assert!(!expected.is_empty(), "the reference found nobody at all");
         assert_same("ClickHouse", &self.clickhouse_members().await?, &expected);
