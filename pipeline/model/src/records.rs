@@ -275,9 +275,6 @@ pub struct CheckReport {
     /// For `Members`: native ids as text, at most 100,000.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub members: BTreeSet<String>,
-    /// Identities parked in this partition (roster only).
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub parked: Vec<IdentityKey>,
     /// Differences a sink found in itself (counts: platform rows against the ledger), a line each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub differences: Vec<String>,

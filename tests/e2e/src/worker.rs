@@ -213,6 +213,9 @@ impl Worker {
                         && source["as_of_us"].as_i64().is_some_and(|as_of| as_of >= at_us)
                 });
             let filling = status["fills"].as_array().is_some_and(|fills| !fills.is_empty());
+            let tasks = status["tasks"].as_array().cloned().unwrap_or_default();
+            // A sink that is filled for the first time answers no checks.
+            let filling = filling || tasks.iter().any(|task| task["bootstrapping"] == true);
             if there && !filling {
                 return Ok(());
             }

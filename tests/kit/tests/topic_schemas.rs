@@ -381,7 +381,6 @@ fn progress_and_checks() {
         totals: vec![total(true), total(false)],
         buckets: BTreeMap::from([(0, (1, Fingerprint(1))), (255, (0, Fingerprint(0)))]),
         members: BTreeSet::from(["1".to_owned()]),
-        parked: vec![IdentityKey { source: "core".into(), id: NativeId::Int(1) }],
         differences: vec!["row 3/7 is 4, the ledger says 5".to_owned()],
     };
     takes(Topic::Checks, &[full, CheckReport::default()]);

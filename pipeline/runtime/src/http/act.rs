@@ -38,12 +38,32 @@ pub(super) struct VerifyBody {
 pub(super) async fn verify(State(app): State<Arc<App>>, Json(body): Json<VerifyBody>) -> Answer {
     let catalog = Arc::clone(&app.catalog.borrow());
     let environment_id = known(&catalog, body.segment.as_ref(), body.environment.as_ref())?;
+    refuse_while_filling(&app)?;
     let verifier = Verifier { log: &app.log, admin: &app.admin, catalog, sinks: app.sinks.clone() };
     let wanted = Wanted { segment_id: body.segment, environment_id, repair: body.repair };
     let mut verdict = verifier.run(&wanted).await?;
     let parked: BTreeSet<_> = parked_keys(&app).await?;
     verdict.parked = parked.iter().map(ToString::to_string).collect();
     Ok(Json(serde_json::to_value(verdict).map_err(|e| Fault::bug("a verdict has no JSON").from_source(e))?))
+}
+
+/// A sink that is being filled for the first time, or anew, reads no checks yet: it would only be waited for in vain.
+fn refuse_while_filling(app: &App) -> Result<(), Refusal> {
+    let board = app.tasks.board().snapshot();
+    let filling = app.sinks.iter().map(|(name, _)| name).find(|name| {
+        let status = board.get(&crate::sink_task::name(name));
+        status.is_some_and(|s| {
+            s.state == TaskState::Running && s.facts.get("bootstrapping") == Some(&true.into())
+        })
+    });
+    match filling {
+        None => Ok(()),
+        Some(name) => Err(Refusal::new(
+            StatusCode::CONFLICT,
+            format!("sink {name} is still being filled from the log: there is nothing to compare yet"),
+        )
+        .repair("wait until `rollcall status` no longer shows it behind, then verify again")),
+    }
 }
 
 /// The id of an environment given by id or by api key. A name that nobody has is refused: nothing at all is always

@@ -49,9 +49,10 @@ fn outputs(
     let own: Vec<(usize, Input)> = inputs
         .iter()
         .enumerate()
-        .filter(|(_, input)| match input {
-            Input::Change(change) => change.key().partition(partitions) == partition,
-            _ => true,
+        .filter(|(_, input)| {
+            let elsewhere =
+                matches!(input, Input::Change(change) if change.key().partition(partitions) != partition);
+            !elsewhere
         })
         .map(|(at, input)| (at, input.clone()))
         .collect();

@@ -78,10 +78,10 @@ fn a_sweep_goes_on_past_tombstones_dropped_in_its_turn() {
     while at < inputs.len() {
         let mut session = roster.session(&store);
         while let Some((place, input)) = inputs.get(at) {
-            match session.apply(*place, input).unwrap() {
-                Turn::Done => at += 1,
-                _ => break,
+            if session.apply(*place, input).unwrap() != Turn::Done {
+                break;
             }
+            at += 1;
         }
         let output = session.finish();
         store.write(output.stored);
