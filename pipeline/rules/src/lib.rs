@@ -21,6 +21,7 @@ mod judge;
 mod operators;
 mod property;
 mod python;
+pub mod sql;
 mod subject;
 
 pub use compile::{CompiledSegment, RULE_DEPTH_MAX};
