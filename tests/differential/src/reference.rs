@@ -99,3 +99,32 @@ impl Drop for Reference {
         let _ = self.process.wait();
     }
 }
+
+/// What the reference's Python knows of every character (`unicode.py`).
+#[derive(Debug, serde::Deserialize)]
+pub struct UnicodeTables {
+    /// Accepted by `\w`.
+    pub word: String,
+    /// Accepted by `\d`.
+    pub digit: String,
+    /// Accepted by `\s`.
+    pub space: String,
+    /// Characters with a case, each with its lower case.
+    pub cased: Vec<(String, String)>,
+    /// Texts that hold every character between them, each with its `repr`.
+    pub reprs: Vec<(String, String)>,
+    /// Accepted in the middle of a group's name.
+    pub names: String,
+}
+
+/// Asks the reference's Python.
+///
+/// # Panics
+/// As [`Reference::start`].
+#[must_use]
+pub fn unicode_tables() -> UnicodeTables {
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("unicode.py");
+    let output = Command::new(python()).arg(script).output().expect("`make servers` brings Python");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("unicode.py prints one object")
+}

@@ -6,10 +6,12 @@ mod json;
 pub(crate) mod re;
 mod str_repr;
 pub(crate) mod unicode;
+mod unicode_14;
 
 pub(crate) use float_text::{parse_float, remainder, write_float};
 pub(crate) use int_text::{INT_DIGITS_MAX, Int, parse_int};
 pub(crate) use json::{StringList, parse_string_list};
+pub(crate) use unicode_14::is_assigned;
 
 /// Python's `str()` of a truth value.
 pub(crate) fn bool_text(b: bool) -> &'static str {

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory};
 
+use super::unicode_14::is_assigned;
+
 /// `str.isspace` of one character: bidirectional type WS, B or S, or category Zs.
 pub(crate) fn is_space(c: char) -> bool {
     matches!(c,
@@ -17,6 +19,7 @@ pub(crate) fn is_alphanumeric(c: char) -> bool {
         return c.is_ascii_alphanumeric();
     }
     matches!(c.general_category_group(), GeneralCategoryGroup::Letter | GeneralCategoryGroup::Number)
+        && is_assigned(c)
 }
 
 /// The value of a decimal digit of any script (category Nd).
@@ -24,7 +27,7 @@ pub(crate) fn decimal_digit(c: char) -> Option<u8> {
     if c.is_ascii() {
         return c.is_ascii_digit().then(|| c as u8 - b'0');
     }
-    if c.general_category() != GeneralCategory::DecimalNumber {
+    if c.general_category() != GeneralCategory::DecimalNumber || !is_assigned(c) {
         return None;
     }
     let code = c as u32;
@@ -41,17 +44,18 @@ fn is_decimal(code: u32) -> bool {
 /// `str.isprintable` of one character.
 pub(crate) fn is_printable(c: char) -> bool {
     c == ' '
-        || !matches!(
-            c.general_category(),
-            GeneralCategory::Control
-                | GeneralCategory::Format
-                | GeneralCategory::Surrogate
-                | GeneralCategory::PrivateUse
-                | GeneralCategory::Unassigned
-                | GeneralCategory::LineSeparator
-                | GeneralCategory::ParagraphSeparator
-                | GeneralCategory::SpaceSeparator
-        )
+        || is_assigned(c)
+            && !matches!(
+                c.general_category(),
+                GeneralCategory::Control
+                    | GeneralCategory::Format
+                    | GeneralCategory::Surrogate
+                    | GeneralCategory::PrivateUse
+                    | GeneralCategory::Unassigned
+                    | GeneralCategory::LineSeparator
+                    | GeneralCategory::ParagraphSeparator
+                    | GeneralCategory::SpaceSeparator
+            )
 }
 
 /// What `int()` and `float()` make of text before they read it: other scripts' digits and spaces become ASCII.

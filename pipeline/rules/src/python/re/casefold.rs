@@ -1,6 +1,8 @@
 //! Case folding as Python's `re` does it: characters are equal that have one lower case, or whose lower cases have one
 //! upper case.
 
+use crate::python::is_assigned;
+
 /// Lower-case characters, each with the others of the same upper case.
 #[rustfmt::skip]
 static SAME_UPPER: &[(u32, &[u32])] = &[
@@ -23,12 +25,17 @@ pub(super) fn same_upper(lower: u32) -> &'static [u32] {
 
 /// The simple lower case.
 pub(super) fn lower(code: u32) -> u32 {
-    char::from_u32(code).and_then(|c| c.to_lowercase().next()).map_or(code, u32::from)
+    char::from_u32(code).and_then(|c| known(c, c.to_lowercase().next())).map_or(code, u32::from)
 }
 
 /// The simple upper case.
 pub(super) fn upper(code: u32) -> u32 {
-    char::from_u32(code).and_then(|c| c.to_uppercase().next()).map_or(code, u32::from)
+    char::from_u32(code).and_then(|c| known(c, c.to_uppercase().next())).map_or(code, u32::from)
+}
+
+/// The other case, where the reference's Python knows both characters.
+fn known(c: char, other: Option<char>) -> Option<char> {
+    other.filter(|other| *other == c || is_assigned(c) && is_assigned(*other))
 }
 
 /// Whether the character has another case.

@@ -6,7 +6,7 @@ use super::PatternError;
 use super::simplify::{distinct, joined, unwrapped};
 use super::source::{Source, Token};
 use super::tree::{At, Flags, Node, Parsed, RepeatKind, Sequence, SetItem, Width};
-use crate::python::{Int, parse_int};
+use crate::python::{Int, is_assigned, parse_int};
 
 /// Groups nested deeper exceed Python's recursion limit.
 const DEPTH_MAX: usize = 450;
@@ -424,9 +424,11 @@ fn check_name(name: &str) -> Result<(), PatternError> {
     if is_identifier(name) { Ok(()) } else { Err(PatternError("bad character in group name")) }
 }
 
-/// `str.isidentifier`.
+/// `str.isidentifier`, by Unicode 14: what joins or separates without width became part of a name only later.
 fn is_identifier(name: &str) -> bool {
+    let later = |c| !is_assigned(c) || matches!(c, '\u{200c}' | '\u{200d}' | '\u{30fb}' | '\u{ff65}');
     let mut chars = name.chars();
-    chars.next().is_some_and(|c| c == '_' || unicode_ident::is_xid_start(c))
+    !name.chars().any(later)
+        && chars.next().is_some_and(|c| c == '_' || unicode_ident::is_xid_start(c))
         && chars.all(unicode_ident::is_xid_continue)
 }
