@@ -49,4 +49,4 @@ pub use source::{
     BackfillId, CatalogSnapshot, Group, Page, PageGroup, Saved, Source, SourceEvent, Transaction,
 };
 pub use topic::{Retention, Topic};
-pub use value::{Traits, Value};
+pub use value::{NonFinite, Traits, Value};

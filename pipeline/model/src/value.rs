@@ -40,6 +40,54 @@ impl Value {
     }
 }
 
+/// A float that isn't finite, for which JSON has no number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NonFinite {
+    /// Not a number.
+    Nan,
+    /// Above all.
+    Infinity,
+    /// Below all.
+    NegativeInfinity,
+}
+
+impl NonFinite {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Nan, Self::Infinity, Self::NegativeInfinity];
+
+    /// Which one a float is, if it is one.
+    #[must_use]
+    pub fn of(x: f64) -> Option<Self> {
+        if x.is_nan() {
+            Some(Self::Nan)
+        } else if x.is_infinite() {
+            Some(if x > 0.0 { Self::Infinity } else { Self::NegativeInfinity })
+        } else {
+            None
+        }
+    }
+
+    /// The float.
+    #[must_use]
+    pub fn value(self) -> f64 {
+        match self {
+            Self::Nan => f64::NAN,
+            Self::Infinity => f64::INFINITY,
+            Self::NegativeInfinity => f64::NEG_INFINITY,
+        }
+    }
+
+    /// Its name in JSON: `NaN`, `Infinity`, `-Infinity`.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Nan => "NaN",
+            Self::Infinity => "Infinity",
+            Self::NegativeInfinity => "-Infinity",
+        }
+    }
+}
+
 impl PartialEq for Value {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
@@ -71,9 +119,10 @@ impl Serialize for Value {
             Self::Bool(b) => serializer.serialize_bool(*b),
             Self::Int(n) => serializer.serialize_i64(*n),
             Self::BigInt(n) => tagged(serializer, "$int", &n.to_string()),
-            Self::Float(x) if x.is_finite() => serializer.serialize_f64(*x),
-            Self::Float(x) if x.is_nan() => tagged(serializer, "$float", "NaN"),
-            Self::Float(x) => tagged(serializer, "$float", if *x > 0.0 { "Infinity" } else { "-Infinity" }),
+            Self::Float(x) => match NonFinite::of(*x) {
+                None => serializer.serialize_f64(*x),
+                Some(float) => tagged(serializer, "$float", float.text()),
+            },
             Self::Str(text) => serializer.serialize_str(text),
         }
     }
@@ -122,9 +171,10 @@ impl<'de> Visitor<'de> for ValueVisitor {
         }
         match (tag.as_str(), text.as_str()) {
             ("$int", digits) => digits.parse().map(Value::int).map_err(de::Error::custom),
-            ("$float", "NaN") => Ok(Value::Float(f64::NAN)),
-            ("$float", "Infinity") => Ok(Value::Float(f64::INFINITY)),
-            ("$float", "-Infinity") => Ok(Value::Float(f64::NEG_INFINITY)),
+            ("$float", name) => match NonFinite::ALL.into_iter().find(|float| float.text() == name) {
+                Some(float) => Ok(Value::Float(float.value())),
+                None => Err(de::Error::custom(format!("unknown float '{name}'"))),
+            },
             _ => Err(de::Error::custom(format!("unknown tagged value '{tag}'"))),
         }
     }

@@ -20,12 +20,14 @@ mod filter;
 mod lex;
 mod parse;
 mod parse_filter;
+mod target;
 mod walk;
 
 use std::ops::ControlFlow;
 
 use crate::context::Context;
 use crate::judge::Raised;
+pub(crate) use target::Target;
 pub(crate) use walk::Leaf;
 use walk::Node;
 

@@ -67,7 +67,7 @@ impl Comparison {
         }
     }
 
-    fn accepts(self, ordering: Ordering) -> bool {
+    pub(crate) fn accepts(self, ordering: Ordering) -> bool {
         match self {
             Self::Equal => ordering.is_eq(),
             Self::NotEqual => ordering.is_ne(),
@@ -84,13 +84,15 @@ impl Comparison {
 pub(crate) struct Operand {
     /// Everything but `False` and `false` is true, `""`, `0` and `FALSE` included.
     as_bool: bool,
-    as_int: Option<Int>,
-    as_float: Option<f64>,
-    as_text: TextOperand,
+    pub(crate) as_int: Option<Int>,
+    pub(crate) as_float: Option<f64>,
+    pub(crate) as_text: TextOperand,
 }
 
+/// An operand beside text.
 #[derive(Clone, Debug)]
-enum TextOperand {
+pub(crate) enum TextOperand {
+    /// Text.
     Plain(Box<str>),
     /// Ends with [`SEMVER_SUFFIX`]; `None` when what stands before isn't a version.
     Version(Option<OwnedSemver>),
@@ -98,10 +100,11 @@ enum TextOperand {
 
 /// A version's text, known to parse.
 #[derive(Clone, Debug)]
-struct OwnedSemver(Box<str>);
+pub(crate) struct OwnedSemver(Box<str>);
 
 impl OwnedSemver {
-    fn borrowed(&self) -> Semver<'_> {
+    /// The version.
+    pub(crate) fn borrowed(&self) -> Semver<'_> {
         Semver::parse(&self.0).unwrap_or_default()
     }
 }

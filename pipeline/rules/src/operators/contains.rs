@@ -61,7 +61,7 @@ impl NotContains {
         matches!(subject, Subject::Text(text) if !text.contains(&*self.0))
     }
 
-    pub(super) fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         &self.0
     }
 }

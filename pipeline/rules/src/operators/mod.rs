@@ -4,13 +4,13 @@
 //! text. Except for IS_SET and IS_NOT_SET every operator is false on a missing value; IN and PERCENTAGE_SPLIT look at
 //! their operand in their own order, which shows when it is nothing.
 
-mod compare;
-mod contains;
-mod in_list;
-mod modulo;
-mod percentage_split;
-mod regex;
-mod semver;
+pub(crate) mod compare;
+pub(crate) mod contains;
+pub(crate) mod in_list;
+pub(crate) mod modulo;
+pub(crate) mod percentage_split;
+pub(crate) mod regex;
+pub(crate) mod semver;
 mod set;
 
 use crate::judge::Raised;

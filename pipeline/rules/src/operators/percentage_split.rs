@@ -41,6 +41,24 @@ impl PercentageSplit {
         matches!(self.threshold, Threshold::Nothing).then(|| NOTHING.to_owned())
     }
 
+    /// The salt.
+    pub(crate) fn segment_key(&self) -> &str {
+        &self.segment_key
+    }
+
+    /// The greatest hash that is not drawn again.
+    pub(crate) const NUMBER_MAX: u32 = HUNDRED - 1;
+
+    /// The greatest hash, modulo 9999, that a member may have, if any may.
+    pub(crate) fn number_max(&self) -> Option<u32> {
+        match self.threshold {
+            Threshold::Percent(percent) => {
+                (0..=Self::NUMBER_MAX).rev().find(|number| place(*number) <= percent)
+            }
+            Threshold::Invalid | Threshold::Nothing => None,
+        }
+    }
+
     /// # Errors
     /// An operand of nothing, on any value; an int too long for `str()`.
     pub(super) fn holds(&self, subject: &Subject<'_>) -> Result<bool, Raised> {
@@ -66,6 +84,16 @@ impl PercentageSplit {
 
 const NOTHING: &str = "a split without a percentage raises in the reference";
 
+/// The hash is taken modulo this, so that the greatest number is [`HUNDRED`].
+const MODULUS: u32 = 9_999;
+/// The number whose place is exactly 100.
+const HUNDRED: u32 = 9_998;
+
+/// The place of a number: 0 to 100.
+fn place(number: u32) -> f64 {
+    (f64::from(number) / f64::from(HUNDRED)) * 100.0
+}
+
 /// The place of a value: `md5("key,value")` as a number, modulo 9999, over 9998, times 100. Exactly 100, one time in
 /// 9999, is drawn again with the pair written once more.
 pub(crate) fn hashed_percentage(segment_key: &str, subject: &Subject<'_>) -> Result<f64, Raised> {
@@ -81,10 +109,9 @@ pub(crate) fn hashed_percentage(segment_key: &str, subject: &Subject<'_>) -> Res
             subject.write_str(&mut hasher)?;
         }
         let digest: [u8; 16] = hasher.0.finalize().into();
-        let number = u128::from_be_bytes(digest) % 9999;
-        let place = (number as f64 / 9998.0) * 100.0;
-        if place != 100.0 {
-            return Ok(place);
+        let number = (u128::from_be_bytes(digest) % u128::from(MODULUS)) as u32;
+        if number != HUNDRED {
+            return Ok(place(number));
         }
         pairs += 1;
     }

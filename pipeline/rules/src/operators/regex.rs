@@ -25,7 +25,8 @@ impl Regex {
         self.pattern.as_ref().err().cloned()
     }
 
-    pub(super) fn pattern(&self) -> &str {
+    /// The expression's text.
+    pub(crate) fn pattern(&self) -> &str {
         &self.text
     }
 

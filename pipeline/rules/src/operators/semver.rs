@@ -6,18 +6,18 @@ use crate::python::INT_DIGITS_MAX;
 
 /// A version, borrowed from its text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Semver<'a> {
+pub(crate) struct Semver<'a> {
     /// Major, minor, patch: digits without leading zeros.
-    core: [&'a str; 3],
+    pub(crate) core: [&'a str; 3],
     /// After `-`.
-    pub(super) prerelease: Option<&'a str>,
+    pub(crate) prerelease: Option<&'a str>,
     /// After `+`; no part of the order.
     pub(super) build: Option<&'a str>,
 }
 
 impl<'a> Semver<'a> {
     /// The strict form only: `1.2`, `v1.2.3` and `1.2.03` are none.
-    pub(super) fn parse(text: &'a str) -> Option<Self> {
+    pub(crate) fn parse(text: &'a str) -> Option<Self> {
         let (text, build) = match text.split_once('+') {
             Some((text, build)) => (text, Some(build)),
             None => (text, None),
@@ -38,7 +38,7 @@ impl<'a> Semver<'a> {
     }
 
     /// Precedence by the specification: a prerelease comes before its release, build metadata says nothing.
-    pub(super) fn precedence(&self, other: &Self) -> Ordering {
+    pub(crate) fn precedence(&self, other: &Self) -> Ordering {
         let core = || self.core.iter().zip(other.core).map(|(a, b)| compare_numbers(a, b));
         match core().find(|ordering| ordering.is_ne()) {
             Some(ordering) => ordering,
@@ -52,7 +52,7 @@ impl<'a> Semver<'a> {
     }
 }
 
-fn is_digits(text: &str) -> bool {
+pub(crate) fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 

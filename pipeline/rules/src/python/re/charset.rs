@@ -7,6 +7,9 @@ use crate::python::unicode::{decimal_digit, is_alphanumeric, is_space};
 /// The last character of the plane that Python keeps in a map; beyond it folding works otherwise.
 const MAPPED_MAX: CodePoint = 0xffff;
 
+/// Ranges of characters, first and last.
+pub(super) type Ranges = Vec<(CodePoint, CodePoint)>;
+
 /// How a character of the text is folded before it is looked up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Fold {
@@ -59,6 +62,14 @@ pub(super) struct Category {
 }
 
 impl Category {
+    /// All that it accepts.
+    fn ranges(self) -> Ranges {
+        let all = ('\0'..=char::MAX).map(u32::from);
+        let accepted = all.filter(|code| Self { negated: false, ..self }.holds(*code));
+        let ranges = merged(accepted.map(|code| (code, code)).collect());
+        if self.negated { without(&[(0, u32::from(char::MAX))], &ranges) } else { ranges }
+    }
+
     fn holds(self, code: CodePoint) -> bool {
         let Some(c) = char::from_u32(code) else { return self.negated };
         let holds = match (self.class, self.ascii) {
@@ -70,6 +81,44 @@ impl Category {
         };
         holds != self.negated
     }
+}
+
+/// Whether a character lies in one of these ranges, which are sorted.
+fn within(ranges: &[(CodePoint, CodePoint)], code: CodePoint) -> bool {
+    let after = ranges.partition_point(|(low, _)| *low <= code);
+    after > 0 && code <= ranges[after - 1].1
+}
+
+/// The ranges sorted, those that touch joined.
+fn merged(mut ranges: Ranges) -> Ranges {
+    ranges.sort_unstable();
+    let mut merged: Ranges = Vec::with_capacity(ranges.len());
+    for (low, high) in ranges {
+        match merged.last_mut() {
+            Some((_, end)) if low <= end.saturating_add(1) => *end = high.max(*end),
+            Some(_) | None => merged.push((low, high)),
+        }
+    }
+    merged.shrink_to_fit();
+    merged
+}
+
+/// What lies in the first ranges and in none of the others; both are sorted and merged.
+fn without(ranges: &[(CodePoint, CodePoint)], others: &[(CodePoint, CodePoint)]) -> Ranges {
+    let mut left = Ranges::new();
+    for &(mut low, high) in ranges {
+        let after = others.partition_point(|(_, end)| *end < low);
+        for &(taken, end) in others[after..].iter().take_while(|(taken, _)| *taken <= high) {
+            if low < taken {
+                left.push((low, taken - 1));
+            }
+            low = end.saturating_add(1);
+        }
+        if low <= high {
+            left.push((low, high));
+        }
+    }
+    left
 }
 
 /// What `\w` accepts and `\b` bounds.
@@ -147,16 +196,7 @@ impl CharSet {
     }
 
     fn finished(mut self) -> Self {
-        self.ranges.sort_unstable();
-        let mut merged: Vec<(CodePoint, CodePoint)> = Vec::with_capacity(self.ranges.len());
-        for (low, high) in std::mem::take(&mut self.ranges) {
-            match merged.last_mut() {
-                Some((_, end)) if low <= end.saturating_add(1) => *end = high.max(*end),
-                Some(_) | None => merged.push((low, high)),
-            }
-        }
-        merged.shrink_to_fit();
-        self.ranges = merged;
+        self.ranges = merged(std::mem::take(&mut self.ranges));
         self.ascii = (0..128).filter(|code| self.looked_up(*code)).fold(0, |bits, code| bits | 1 << code);
         self
     }
@@ -166,12 +206,40 @@ impl CharSet {
         if code < 128 { self.ascii >> code & 1 == 1 } else { self.looked_up(code) }
     }
 
+    /// All that it accepts, in order; `folded` are the characters that aren't their own lower case, by it, for ASCII and
+    /// for Unicode. `None` for a range beyond the mapped plane under folding.
+    pub(super) fn accepted(&self, folded: &[Ranges; 2]) -> Option<Ranges> {
+        if !self.either_case.is_empty() {
+            return None;
+        }
+        let mut found = self.ranges.clone();
+        for category in &self.categories {
+            found.extend(category.ranges());
+        }
+        let mut found = merged(found);
+        let pairs: &[(CodePoint, CodePoint)] = match self.fold {
+            Fold::None => &[],
+            Fold::Ascii => &folded[0],
+            Fold::Unicode => &folded[1],
+        };
+        if !pairs.is_empty() {
+            let holds = |code: CodePoint| within(&found, code);
+            let by_lower: Ranges =
+                pairs.iter().filter(|(lower, _)| holds(*lower)).map(|(_, code)| (*code, *code)).collect();
+            let mut upper: Ranges = pairs.iter().map(|(_, code)| (*code, *code)).collect();
+            upper.sort_unstable();
+            found = without(&found, &merged(upper));
+            found.extend(by_lower);
+            found = merged(found);
+        }
+        Some(if self.negated { without(&[(0, u32::from(char::MAX))], &found) } else { found })
+    }
+
     fn looked_up(&self, code: CodePoint) -> bool {
         let code = self.fold.apply(code);
-        let within = |(low, high): &(CodePoint, CodePoint), code| *low <= code && code <= *high;
-        let after = self.ranges.partition_point(|(low, _)| *low <= code);
-        let found = after > 0 && within(&self.ranges[after - 1], code)
-            || self.either_case.iter().any(|range| within(range, code) || within(range, upper(code)))
+        let holds = |(low, high): &(CodePoint, CodePoint), code| *low <= code && code <= *high;
+        let found = within(&self.ranges, code)
+            || self.either_case.iter().any(|range| holds(range, code) || holds(range, upper(code)))
             || self.categories.iter().any(|category| category.holds(code));
         found != self.negated
     }

@@ -15,11 +15,14 @@ mod escape;
 mod machine;
 mod parse;
 mod program;
+mod re2;
 mod simplify;
 mod source;
 mod tree;
 
 use std::fmt;
+
+pub(crate) use re2::translate;
 
 /// Steps of one match, at most: a few milliseconds. Python goes on for minutes or years on the patterns that need more.
 pub const MATCH_STEPS_MAX: u32 = 2_000_000;
