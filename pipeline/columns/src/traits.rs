@@ -1,8 +1,8 @@
 //! Trait values as ClickHouse's JSON type holds them, and back.
 //!
 //! ```text
-//! Traits ──trait_texts──▶ traits         {"plan":"pro","a.b":1,"big":"9223372036854775808","x":"NaN"}   what readers query
-//!                         traits_tagged  {"big":{"$int":"9223372036854775808"},"x":{"$float":"NaN"}}    mostly empty
+//! Traits ──trait_texts──▶ traits         {"plan":"pro","a.b":1,"big":"9223372036854775808","x":["NaN"]}   what readers query
+//!                         traits_tagged  {"big":{"$int":"9223372036854775808"},"gone":null}    mostly empty
 //! Traits ◀──read_traits── traits as text, its paths' types, traits_tagged
 //! ```
 //!
@@ -10,9 +10,10 @@
 //!   that readers write as `traits.a.b`, beside a trait `a`, and no two keys can share a path. So keys need no
 //!   escaping; `json_type_escape_dots_in_keys` must be off, or the path would be `a%2Eb`, which readers don't find and
 //!   which collides with a key of that very text.
-//! - Integers beyond 64 bits stand as text, as the platform's own writers do; NaN and infinities likewise, because
-//!   JSON has no number for them; null has no path at all. What they were stands in `traits_tagged`, in the model's
-//!   tagged form, so that `"NaN"` the text and NaN the float stay two things.
+//! - Integers beyond 64 bits stand as text, as the platform's own writers do, and to the rules such text is the int;
+//!   null has no path at all. What they were stands in `traits_tagged`, in the model's tagged form.
+//! - NaN and the infinities, for which JSON has no number, stand as an array of their name. No trait is an array, so
+//!   `"NaN"` the text and NaN the float stay two things, for predicates too, which read this column alone (ADR 6).
 //! - `10.0` is stored as `Float64` and shown as `10`: the type of the path tells it from the integer.
 //! - System traits win over traits of the same key, as they do when the identity is judged; alone they stand in
 //!   `system_traits`.
@@ -20,9 +21,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use rollcall_model::{Image, Traits, Value};
-use serde::Deserializer;
+use rollcall_model::{Image, NonFinite, Traits, Value};
 use serde::de::{Deserialize, MapAccess, Visitor};
+use serde::{Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 /// An image's traits, as text of three columns.
@@ -65,6 +66,7 @@ pub fn trait_texts(image: &Image) -> Result<TraitTexts, TraitsError> {
     for (key, value) in plain.chain(&image.system_traits) {
         match queried_form(value) {
             Queried::Itself => push_entry(&mut texts.traits, key, value)?,
+            Queried::Array(float) => push_entry(&mut texts.traits, key, &[float.text()])?,
             Queried::As(text) => {
                 push_entry(&mut texts.traits, key, &Value::Str(text))?;
                 push_tagged(&mut texts.tagged, key, value)?;
@@ -85,6 +87,7 @@ pub fn trait_texts(image: &Image) -> Result<TraitTexts, TraitsError> {
 /// How a value stands in `traits`.
 enum Queried {
     Itself,
+    Array(NonFinite),
     As(String),
     Absent,
 }
@@ -92,9 +95,7 @@ enum Queried {
 fn queried_form(value: &Value) -> Queried {
     match value {
         Value::Bool(_) | Value::Int(_) | Value::Str(_) => Queried::Itself,
-        Value::Float(x) if x.is_finite() => Queried::Itself,
-        Value::Float(x) if x.is_nan() => Queried::As("NaN".into()),
-        Value::Float(x) => Queried::As(if *x > 0.0 { "Infinity" } else { "-Infinity" }.into()),
+        Value::Float(x) => NonFinite::of(*x).map_or(Queried::Itself, Queried::Array),
         Value::BigInt(n) => Queried::As(n.to_string()),
         Value::Null => Queried::Absent,
     }
@@ -108,7 +109,7 @@ fn push_tagged(object: &mut String, key: &str, value: &Value) -> Result<(), Trai
 }
 
 /// Adds an entry to an object that begins with its brace and has no end yet.
-fn push_entry(object: &mut String, key: &str, value: &Value) -> Result<(), TraitsError> {
+fn push_entry(object: &mut String, key: &str, value: &impl Serialize) -> Result<(), TraitsError> {
     if object.len() > 1 {
         object.push(',');
     }
@@ -122,7 +123,7 @@ fn push_entry(object: &mut String, key: &str, value: &Value) -> Result<(), Trait
 /// (`JSONAllPathsWithTypes`), `tagged` the column `traits_tagged`.
 ///
 /// # Errors
-/// [`TraitsError`] when the row was not written by this crate: a path without a type, an array, a type of its own.
+/// [`TraitsError`] when the row was not written by this crate: a path without a type, another array, a type of its own.
 pub fn read_traits(
     text: &str,
     types: &BTreeMap<String, String>,
@@ -138,6 +139,11 @@ pub fn read_traits(
             // Not by serde_json, which may be off by the last bit.
             Some("Float64") => {
                 Value::Float(raw.get().parse().map_err(|_| TraitsError("a Float64 is no float".into()))?)
+            }
+            Some("Array(Nullable(String))") => {
+                let [name]: [String; 1] = serde_json::from_str(raw.get())?;
+                let float = NonFinite::ALL.into_iter().find(|float| float.text() == name);
+                Value::Float(float.ok_or_else(|| TraitsError("an array names no float".into()))?.value())
             }
             Some(_) => return Err(TraitsError("a path has a type that no trait has".into())),
             None => return Err(TraitsError("a path has no type".into())),

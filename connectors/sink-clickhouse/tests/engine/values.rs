@@ -88,6 +88,7 @@ fn edge_cases() -> Vec<Traits> {
     cases.push(one("b", Value::Bool(true)));
     cases.push(one("b", Value::Bool(false)));
     cases.push(one("nothing", Value::Null));
+    cases.push(one("n", text("[\"NaN\"]")));
     cases.push(one("long", text(&"x".repeat(2_000))));
     cases.push(one("long.unicode", text(&"ß😀".repeat(1_000))));
     // Keys that are paths, beside their parents, and keys that look like escapes of them.
@@ -169,12 +170,12 @@ async fn the_platforms_readers_find_paths_and_types() {
         &server,
         "SELECT i.identifier, i.identity_key, assumeNotNull(concat_ws('|', toString(i.traits.organisation.id), \
            dynamicType(i.traits.organisation.id), toString(i.traits.organisation), toString(i.traits.signup.:String), \
-           dynamicType(i.traits.ten), toString(i.traits.big.:String), toString(i.traits.nan.:String))), is_deleted \
+           dynamicType(i.traits.ten), toString(i.traits.big.:String), dynamicType(i.traits.nan), toString(i.traits.nan))), is_deleted \
          FROM default.IDENTITIES AS i FINAL WHERE environment_id IN ('env1') AND is_deleted = false \
          ORDER BY identifier",
     )
     .await;
-    let seen = "7|Int64|acme|1999-12-31|Float64|9223372036854775808|NaN";
+    let seen = "7|Int64|acme|1999-12-31|Float64|9223372036854775808|Array(Nullable(String))|['NaN']";
     assert_eq!(found[0], ("ann".into(), "env1_user1".into(), seen.into(), false));
     assert_eq!(found.len(), 2);
     let columns: Vec<(String, String)> = rows(
