@@ -44,6 +44,12 @@ pub fn python() -> PathBuf {
     cached("venv/bin/python")
 }
 
+/// A folder that, as `PYTHONPATH` of [`python`], gives it the newest release of the reference rules engine instead.
+#[must_use]
+pub fn newest_reference() -> PathBuf {
+    cached("reference-newest")
+}
+
 /// A loopback port that was free a moment ago.
 ///
 /// # Panics
