@@ -17,11 +17,14 @@ DIGITS = sys.get_int_max_str_digits()
 
 
 def read(line):
-    sys.set_int_max_str_digits(0)
     try:
         return json.loads(line)
-    finally:
-        sys.set_int_max_str_digits(DIGITS)
+    except ValueError:
+        sys.set_int_max_str_digits(0)
+        try:
+            return json.loads(line)
+        finally:
+            sys.set_int_max_str_digits(DIGITS)
 
 
 def answer(case):
@@ -35,12 +38,15 @@ def main():
     if sys.argv[1:] == ["--version"]:
         print(importlib.metadata.version("flagsmith-flag-engine"))
         return
+    answers = []
     # A blank line asks for the answers so far.
     for line in sys.stdin:
-        if line.strip():
-            sys.stdout.write(answer(read(line)) + "\n")
+        if line != "\n":
+            answers.append(answer(read(line)))
         else:
+            sys.stdout.write("\n".join(answers) + "\n")
             sys.stdout.flush()
+            answers.clear()
 
 
 main()

@@ -45,6 +45,19 @@ impl Answer {
             (Self::Is(_), Self::Raises(_)) | (Self::Raises(_), Self::Is(_)) => false,
         }
     }
+
+    /// Whether the evaluator stopped where the reference goes on: a regular expression took too many steps.
+    #[must_use]
+    pub fn is_beyond_the_bound(&self) -> bool {
+        matches!(self, Self::Raises(reason) if reason.contains("needs more than"))
+    }
+
+    /// Whether it raised for what only shows on some identity, and so isn't static (`rollcall_rules::Raised`).
+    #[must_use]
+    pub fn is_dynamic(&self) -> bool {
+        let marks = ["more than 4300 digits", "too large for a float", "needs more than"];
+        matches!(self, Self::Raises(reason) if marks.iter().any(|mark| reason.contains(mark)))
+    }
 }
 
 impl Case {

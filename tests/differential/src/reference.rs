@@ -1,13 +1,29 @@
-//! The reference, as a process that answers line by line.
+//! The references, as processes that answer line by line.
+//!
+//! ```text
+//!            ┌─▶ thread ─▶ reference.py, the pinned release ─┐
+//! batch ─────┼─▶ thread ─▶ reference.py, the newest release ─┼─▶ [Answer] of each
+//!            └─▶ meanwhile, whatever the caller does         ┘
+//! ```
 
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread;
 
 use crate::case::{Answer, Case};
 
-/// Cases asked at once. Their answers fit into a pipe, so that neither side waits for the other.
+/// Cases asked at once: enough that waiting for the slower of two processes costs little.
 pub const BATCH_CASES_MAX: usize = 2_000;
+
+/// Which release of the reference.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Release {
+    /// The one that the platform pins: what it says is right.
+    Pinned,
+    /// The newest one.
+    Newest,
+}
 
 /// A running reference.
 #[derive(Debug)]
@@ -24,8 +40,27 @@ fn python() -> PathBuf {
         .map_or_else(rollcall_test_servers::python, PathBuf::from)
 }
 
-fn script() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("reference.py")
+impl Release {
+    fn command(self) -> Command {
+        let mut command = Command::new(python());
+        command.arg(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("reference.py"));
+        command.env("PYTHONIOENCODING", "utf-8");
+        match self {
+            Self::Pinned => command.env_remove("PYTHONPATH"),
+            Self::Newest => command.env("PYTHONPATH", rollcall_test_servers::newest_reference()),
+        };
+        command
+    }
+
+    /// Its version, such as `10.2.0`.
+    ///
+    /// # Panics
+    /// As [`Reference::start`].
+    #[must_use]
+    pub fn version(self) -> String {
+        let output = self.command().arg("--version").output().expect("`make servers` brings Python");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
 }
 
 impl Reference {
@@ -34,10 +69,9 @@ impl Reference {
     /// # Panics
     /// If Python or its package is missing; `make servers` brings both.
     #[must_use]
-    pub fn start() -> Self {
-        let mut process = Command::new(python())
-            .arg(script())
-            .env("PYTHONIOENCODING", "utf-8")
+    pub fn start(release: Release) -> Self {
+        let mut process = release
+            .command()
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -47,34 +81,16 @@ impl Reference {
         Self { process, input, output }
     }
 
-    /// Its version, `10.2.0`.
-    ///
-    /// # Panics
-    /// As [`Reference::start`].
-    #[must_use]
-    pub fn version() -> String {
-        let output = Command::new(python())
-            .arg(script())
-            .arg("--version")
-            .output()
-            .expect("`make servers` brings Python");
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
-    }
-
-    /// Its answers, in order.
+    /// Its answers, in order. It writes none before it has read all, so neither side waits for the other.
     ///
     /// # Panics
     /// If it stops.
-    pub fn answers(&mut self, cases: &[Case]) -> Vec<Answer> {
-        cases.chunks(BATCH_CASES_MAX).flat_map(|batch| self.batch(batch)).collect()
-    }
-
-    fn batch(&mut self, cases: &[Case]) -> Vec<Answer> {
-        for case in cases {
-            writeln!(self.input, "{}", case.json()).expect("the reference reads");
+    pub fn answers(&mut self, batch: &[String]) -> Vec<Answer> {
+        for line in batch {
+            writeln!(self.input, "{line}").expect("the reference reads");
         }
         writeln!(self.input).and_then(|()| self.input.flush()).expect("the reference reads");
-        cases.iter().map(|_| self.answer()).collect()
+        batch.iter().map(|_| self.answer()).collect()
     }
 
     fn answer(&mut self) -> Answer {
@@ -98,6 +114,74 @@ impl Drop for Reference {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// Both releases, running.
+#[derive(Debug)]
+pub struct References {
+    pinned: Reference,
+    newest: Reference,
+}
+
+/// What both releases say of a batch, in its order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Answers {
+    /// The pinned release.
+    pub pinned: Vec<Answer>,
+    /// The newest release.
+    pub newest: Vec<Answer>,
+}
+
+impl References {
+    /// Starts both.
+    ///
+    /// # Panics
+    /// As [`Reference::start`].
+    #[must_use]
+    pub fn start() -> Self {
+        Self { pinned: Reference::start(Release::Pinned), newest: Reference::start(Release::Newest) }
+    }
+
+    /// Asks both at once, and does something else meanwhile. The batch is in the reference's JSON ([`Case::json`]).
+    ///
+    /// # Panics
+    /// If one stops.
+    pub fn answers<T>(&mut self, batch: &[String], meanwhile: impl FnOnce() -> T) -> (Answers, T) {
+        let (pinned, newest) = (&mut self.pinned, &mut self.newest);
+        thread::scope(|scope| {
+            let pinned = scope.spawn(|| pinned.answers(batch));
+            let newest = scope.spawn(|| newest.answers(batch));
+            let done = meanwhile();
+            let pinned = pinned.join().expect("the pinned reference answers");
+            (Answers { pinned, newest: newest.join().expect("the newest reference answers") }, done)
+        })
+    }
+
+    /// What both say of one case.
+    ///
+    /// # Panics
+    /// If one stops.
+    pub fn answer(&mut self, case: &Case) -> (Answer, Answer) {
+        let (mut answers, ()) = self.answers(&[case.json()], || ());
+        (answers.pinned.remove(0), answers.newest.remove(0))
+    }
+
+    /// The first of some cases on which the evaluator or the newest release differs from the pinned one.
+    ///
+    /// # Panics
+    /// If one stops.
+    pub fn first_difference(&mut self, cases: &[Case]) -> Option<usize> {
+        let lines: Vec<String> = cases.iter().map(Case::json).collect();
+        let (answers, judged) = self.answers(&lines, || cases.iter().map(Case::judged).collect::<Vec<_>>());
+        let all = judged.iter().zip(&answers.pinned).zip(&answers.newest);
+        all.into_iter().position(|((judged, pinned), newest)| differ(judged, pinned, newest))
+    }
+}
+
+/// Whether the evaluator or the newest release differs from the pinned one, beyond what the evaluator's bound explains.
+#[must_use]
+pub fn differ(judged: &Answer, pinned: &Answer, newest: &Answer) -> bool {
+    !newest.agrees(pinned) || !judged.agrees(pinned) && !judged.is_beyond_the_bound()
 }
 
 /// What the reference's Python knows of every character (`unicode.py`).

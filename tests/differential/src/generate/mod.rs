@@ -30,12 +30,16 @@ pub const OPERATORS: [&str; 14] = [
     "IS_NOT_SET",
 ];
 
-/// Trait keys, some of which look like paths.
+/// Trait keys, some of which look like paths, or like the syntax of a JSON column's paths.
 const KEYS: &[&str] = &[
     "a",
     "b",
     "plan",
     "a.b",
+    "a.b.c",
+    "a..b",
+    ".",
+    "a.",
     "",
     "$",
     "$identity",
@@ -48,17 +52,33 @@ const KEYS: &[&str] = &[
     "0",
     "'",
     "\\",
+    "\"",
+    "a`b",
+    "a%2Eb",
+    "a.:Int64",
+    "a[]",
+    "^a",
+    "$int",
+    "a\tb",
+    "a\0b",
+    "e\u{301}",
+    "NULL",
+    "traits",
     "identifier",
     "key",
     "name",
 ];
+
+const ENVIRONMENT_KEYS: &[&str] = &["env", "env", "7", "1.0", "a_b", "é", "it's\\"];
+const ENVIRONMENT_NAMES: &[&str] =
+    &["Production", "Production", "10", "010", "1.5", "", "true", "None", "it's", " 10 ", "1.2.3"];
 
 /// The case of a number, from a seed; all its conditions of one operator, if one is named.
 #[must_use]
 pub fn case(seed: u64, number: u64, only: Option<&str>) -> Case {
     let mut rng = StdRng::seed_from_u64(seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let rng = &mut rng;
-    let environment_key = pick(rng, &["env", "7", "a_b", "é"]).to_owned();
+    let environment_key = pick(rng, ENVIRONMENT_KEYS).to_owned();
     let identifier = values::text(rng);
     let identity_key = match rng.random_range(0..4) {
         0 => values::text(rng),
@@ -68,7 +88,7 @@ pub fn case(seed: u64, number: u64, only: Option<&str>) -> Case {
     let identity_key = if identity_key.is_empty() { "k".to_owned() } else { identity_key };
     let mut case = Case {
         environment_key,
-        environment_name: pick(rng, &["Production", "10", "1.5", "", "true"]).to_owned(),
+        environment_name: pick(rng, ENVIRONMENT_NAMES).to_owned(),
         identifier,
         identity_key,
         traits: traits(rng, 4),
@@ -96,7 +116,16 @@ fn traits(rng: &mut StdRng, most: usize) -> Traits {
 }
 
 fn key(rng: &mut StdRng) -> String {
-    if rng.random_bool(0.5) { pick(rng, &KEYS[..3]).to_owned() } else { pick(rng, KEYS).to_owned() }
+    match rng.random_range(0..100) {
+        0..45 => pick(rng, &KEYS[..3]).to_owned(),
+        45..85 => pick(rng, KEYS).to_owned(),
+        // Many keys: a JSON column keeps what is beyond its first ones in another structure.
+        85..97 => format!("{}{}", pick(rng, KEYS), rng.random_range(0..200)),
+        _ => {
+            let key = pick(rng, KEYS);
+            values::changed(rng, key)
+        }
+    }
 }
 
 /// Mostly one condition alone, which tells most; else a tree.
@@ -152,7 +181,9 @@ fn condition(rng: &mut StdRng, case: &Case, operator: String) -> Condition {
     let near = match (found, property.as_deref()) {
         (Some(value), _) => value.clone(),
         (None, Some("$.identity.identifier")) => Value::Str(case.identifier.clone()),
+        (None, Some("$.identity.key")) => Value::Str(case.identity_key.clone()),
         (None, Some("$.environment.name")) => Value::Str(case.environment_name.clone()),
+        (None, Some("$.environment.key")) => Value::Str(case.environment_key.clone()),
         (None, _) => values::value(rng),
     };
     let value = if rng.random_bool(0.02) { None } else { Some(operands::operand(rng, &operator, &near)) };
@@ -169,7 +200,9 @@ fn property(rng: &mut StdRng, case: &Case, operator: &str) -> Option<String> {
         1..60 if !keys.is_empty() => keys.choose(rng).map(|key| (*key).clone()),
         1..65 => Some(key(rng)),
         65..80 => {
-            Some(pick(rng, &["$.identity.identifier", "$.identity.key", "$.environment.name"]).to_owned())
+            let paths =
+                ["$.identity.identifier", "$.identity.key", "$.environment.name", "$.environment.key"];
+            Some(pick(rng, &paths).to_owned())
         }
         _ => Some(paths::path(rng, &keys)),
     }
