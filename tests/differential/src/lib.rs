@@ -17,6 +17,7 @@ pub mod generate;
 pub mod reference;
 pub mod run;
 pub mod shrink;
+pub mod sql;
 
 pub use case::{Answer, Case};
 pub use reference::References;

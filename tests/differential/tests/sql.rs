@@ -1,0 +1,97 @@
+//! C23: the SQL form of a segment keeps its promise on the real engine, on cases of a fresh seed each run.
+//!
+//! `DIFFERENTIAL_SEED=… SQL_CASES=…` run others, `DIFFERENTIAL_FIRST=…` from another case on,
+//! `DIFFERENTIAL_OPERATOR=REGEX` one operator alone; the seed is printed.
+
+use std::ops::Range;
+
+use futures_util::{StreamExt as _, stream};
+use rollcall_differential::shrink::shrink;
+use rollcall_differential::sql::{
+    Comparison, GROUP_CASES, Server, Tally, Violation, compare, first_violation,
+};
+use rollcall_differential::{Case, Run, generate};
+use tokio::runtime::Handle;
+
+/// Cases whose identities are in the table at once: the engine reads all of them for each query.
+const HELD_CASES: u64 = 32 * GROUP_CASES as u64;
+/// Queries at once, so that the engine works while the evaluator does.
+const QUERIES: usize = 2;
+/// Violations made small and printed.
+const PRINTED_MAX: usize = 8;
+/// A compiler as wrong as this is not measured further.
+const VIOLATIONS_MAX: u64 = 200;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c23_predicates_keep_their_promise() {
+    let run = Run::from_env("SQL_CASES");
+    let mut server = Server::start().await;
+    let (mut tally, mut totals) = (Tally::default(), Totals::default());
+    for numbers in run.batches(HELD_CASES) {
+        let cases: Vec<Case> =
+            numbers.clone().map(|n| generate::case(run.seed, n, run.operator.as_deref())).collect();
+        cases.iter().for_each(|case| tally.count(case));
+        let ids = server.hold(&cases).await;
+        let groups = cases.chunks(GROUP_CASES).zip(ids.chunks(GROUP_CASES));
+        let comparisons: Vec<Comparison> = stream::iter(groups)
+            .map(|(cases, ids)| compare(&server, cases, cases, ids))
+            .buffered(QUERIES)
+            .collect()
+            .await;
+        for (group, comparison) in comparisons.into_iter().enumerate() {
+            let start = numbers.start + (group * GROUP_CASES) as u64;
+            let numbers = start..(start + GROUP_CASES as u64).min(numbers.end);
+            totals.add(&run, numbers, comparison, &mut server).await;
+        }
+        assert!(totals.violations < VIOLATIONS_MAX, "too many violations to go on; seed {}", run.seed);
+    }
+    eprintln!("{tally}\n{totals:#?}");
+    eprintln!("{}", run.speed(run.cases(), "cases"));
+    eprintln!("{}", run.speed(totals.comparisons, "comparisons of a segment on an identity"));
+    assert_eq!(totals.violations, 0, "SQL breaks its promise; seed {}", run.seed);
+}
+
+#[derive(Debug, Default)]
+struct Totals {
+    comparisons: u64,
+    raised: u64,
+    violations: u64,
+    printed: usize,
+}
+
+impl Totals {
+    async fn add(&mut self, run: &Run, numbers: Range<u64>, found: Comparison, server: &mut Server) {
+        self.comparisons += found.comparisons;
+        self.raised += found.raised;
+        self.violations += found.violations.len() as u64;
+        for violation in found.violations {
+            if self.printed < PRINTED_MAX {
+                self.printed += 1;
+                eprintln!(
+                    "DIFFERENTIAL_SEED={} DIFFERENTIAL_FIRST={} SQL_CASES={}: {}",
+                    run.seed,
+                    numbers.start,
+                    numbers.end - numbers.start,
+                    smallest(violation, server).await
+                );
+            }
+        }
+    }
+}
+
+/// The smallest case that breaks a promise in the same way.
+async fn smallest(violation: Violation, server: &mut Server) -> Violation {
+    let kind = violation.kind;
+    let mut smallest = violation;
+    tokio::task::block_in_place(|| {
+        let case = smallest.case.clone();
+        shrink(case, |candidates| {
+            let found = Handle::current().block_on(first_violation(server, candidates, kind));
+            found.map(|(index, violation)| {
+                smallest = violation;
+                index
+            })
+        });
+    });
+    smallest
+}
