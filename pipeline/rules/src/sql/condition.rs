@@ -21,8 +21,8 @@ use super::Scope;
 use super::by_text::{leaves, matches, splits};
 use super::by_type::{ByType, float_test, int_test, text_test};
 use super::expr::{Bounds, Expr};
+use super::names::Names;
 use super::number::{float_of, is_number};
-use super::param::Params;
 use super::place::{Place, places};
 use super::text_of::{element, of_text, of_trait};
 use crate::compile::CompiledCondition;
@@ -30,14 +30,14 @@ use crate::operators::Operator;
 use crate::subject::Subject;
 
 /// A condition's verdict.
-pub(super) fn condition(condition: &CompiledCondition, scope: &Scope<'_>, params: &mut Params<'_>) -> Bounds {
+pub(super) fn condition(condition: &CompiledCondition, scope: &Scope<'_>, names: &mut Names<'_>) -> Bounds {
     let operator = &condition.operator;
-    let places = places(&condition.property, scope, params);
-    let verdict = at_place(operator, &places.place, params);
+    let places = places(&condition.property, scope, names);
+    let verdict = at_place(operator, &places.place, names);
     match &places.literal {
         None => verdict,
         Some(Place::Trait(path)) => {
-            let literal = of_trait_value(operator, path, params);
+            let literal = of_trait_value(operator, path, names);
             Bounds::choose(&format!("isNotNull({path})"), literal, verdict)
         }
         Some(Place::Unreachable(reason)) => Bounds::unknown(reason.clone()),
@@ -45,17 +45,20 @@ pub(super) fn condition(condition: &CompiledCondition, scope: &Scope<'_>, params
     }
 }
 
-fn at_place(operator: &Operator, place: &Place<'_>, params: &mut Params<'_>) -> Bounds {
+fn at_place(operator: &Operator, place: &Place<'_>, names: &mut Names<'_>) -> Bounds {
     match place {
         Place::Nothing => Bounds::Exact(always(operator, &Subject::Missing)),
         Place::Value(text) => match Subject::of_text(text) {
             Ok(subject) => Bounds::Exact(always(operator, &subject)),
             Err(_) => Bounds::Exact(Expr::FALSE),
         },
-        Place::Trait(path) => of_trait_value(operator, path, params),
-        Place::Text(column) => of_text_column(operator, column, &of_text(column), params),
+        Place::Trait(path) => of_trait_value(operator, path, names),
+        Place::Text(column) => {
+            let text = of_text(column, names);
+            of_text_column(operator, column, &text, names)
+        }
         // Raw text is what a split hashes, and nothing else looks at it.
-        Place::RawText(column) => of_text_column(operator, column, column, params),
+        Place::RawText(column) => of_text_column(operator, column, column, names),
         Place::Unreachable(reason) => Bounds::unknown(reason.clone()),
     }
 }
@@ -66,16 +69,16 @@ fn always(operator: &Operator, subject: &Subject<'_>) -> Expr {
 }
 
 /// On a trait, of whatever type.
-fn of_trait_value(operator: &Operator, path: &str, params: &mut Params<'_>) -> Bounds {
+fn of_trait_value(operator: &Operator, path: &str, names: &mut Names<'_>) -> Bounds {
     let is_set = || Expr::sql(format!("isNotNull({path})"));
-    let constants = || Expr::any([of_bools(operator, path), of_non_finite(operator, path)]);
-    let by_type = |operator: ByType<'_>, params: &mut Params<'_>| {
-        let (int, float, text) = (element(path, "Int64"), element(path, "Float64"), element(path, "String"));
+    let constants = Expr::any([of_bools(operator, path, names), of_non_finite(operator, path, names)]);
+    let by_type = |operator: ByType<'_>, names: &mut Names<'_>| {
+        let [int, float, text] = ["Int64", "Float64", "String"].map(|name| element(path, name, names));
         Bounds::Exact(Expr::any([
-            constants(),
-            int_test(operator, &int, params).or_not_null(&int),
-            float_test(operator, &float, params).or_not_null(&float),
-            text_test(operator, &text, params).or_not_null(&text),
+            constants.clone(),
+            int_test(operator, &int, names).or_not_null(&int),
+            float_test(operator, &float, names).or_not_null(&float),
+            text_test(operator, &text, names).or_not_null(&text),
         ]))
     };
     match operator {
@@ -83,32 +86,31 @@ fn of_trait_value(operator: &Operator, path: &str, params: &mut Params<'_>) -> B
         Operator::IsNotSet => Bounds::Exact(is_set().negated()),
         Operator::Unknown => Bounds::Exact(Expr::FALSE),
         Operator::Regex(regex) => {
-            let matched = matches(regex, &of_trait(path), params, &is_set());
-            Bounds::any(vec![Bounds::Exact(constants()), matched])
+            let matched = matches(regex, &of_trait(path, names), names, &is_set());
+            Bounds::any(vec![Bounds::Exact(constants.clone()), matched])
         }
         Operator::PercentageSplit(split) => {
             let is_text = Expr::sql(format!("dynamicType({path}) IN ('String', 'Int64', 'Float64')"));
-            let text = format!("ifNull({}, '')", of_trait(path));
-            Bounds::Exact(Expr::any([constants(), Expr::all([is_text, splits(split, &text, params)])]))
+            let text = of_trait(path, names);
+            let text = names.part(format!("ifNull({text}, '')"));
+            Bounds::Exact(Expr::any([constants.clone(), Expr::all([is_text, splits(split, &text, names)])]))
         }
         Operator::Modulo(modulo) => {
-            let int = element(path, "Int64");
-            let float = element(path, "Float64");
-            let text = element(path, "String");
-            let number = format!(
+            let [int, float, text] = ["Int64", "Float64", "String"].map(|name| element(path, name, names));
+            let number = names.part(format!(
                 "multiIf(isNotNull({int}), toFloat64({int}), isNotNull({float}), {float}, ifNull({}, 0), {}, NULL)",
                 is_number(&text),
                 float_of(&text)
-            );
-            match leaves(modulo, &number, params) {
-                Ok(left) => Bounds::Exact(Expr::any([constants(), left.or_false()])),
-                Err(reason) => Bounds::between(constants(), is_set(), reason),
+            ));
+            match leaves(modulo, &number, names) {
+                Ok(left) => Bounds::Exact(Expr::any([constants.clone(), left.or_false()])),
+                Err(reason) => Bounds::between(constants.clone(), is_set(), reason),
             }
         }
-        Operator::Compare(comparison, operand) => by_type(ByType::Compare(*comparison, operand), params),
-        Operator::Contains(contains) => by_type(ByType::Contains(contains), params),
-        Operator::NotContains(lacks) => by_type(ByType::NotContains(lacks), params),
-        Operator::In(list) => by_type(ByType::In(list), params),
+        Operator::Compare(comparison, operand) => by_type(ByType::Compare(*comparison, operand), names),
+        Operator::Contains(contains) => by_type(ByType::Contains(contains), names),
+        Operator::NotContains(lacks) => by_type(ByType::NotContains(lacks), names),
+        Operator::In(list) => by_type(ByType::In(list), names),
     }
 }
 
@@ -123,28 +125,31 @@ impl Expr {
 }
 
 /// On a column of text. `text` is `str()` of its value.
-fn of_text_column(operator: &Operator, column: &str, text: &str, params: &mut Params<'_>) -> Bounds {
+fn of_text_column(operator: &Operator, column: &str, text: &str, names: &mut Names<'_>) -> Bounds {
     match operator {
         Operator::IsSet => Bounds::Exact(Expr::TRUE),
         Operator::IsNotSet | Operator::Unknown => Bounds::Exact(Expr::FALSE),
-        Operator::Regex(regex) => matches(regex, text, params, &Expr::TRUE),
-        Operator::PercentageSplit(split) => Bounds::Exact(splits(split, text, params)),
-        Operator::Modulo(modulo) => match leaves(modulo, &float_of(column), params) {
-            Ok(left) => Bounds::Exact(Expr::all([Expr::sql(is_number(column)), left])),
-            Err(reason) => Bounds::between(Expr::FALSE, Expr::sql(is_number(column)), reason),
-        },
-        Operator::Compare(comparison, operand) => {
-            Bounds::Exact(text_test(ByType::Compare(*comparison, operand), column, params))
+        Operator::Regex(regex) => matches(regex, text, names, &Expr::TRUE),
+        Operator::PercentageSplit(split) => Bounds::Exact(splits(split, text, names)),
+        Operator::Modulo(modulo) => {
+            let float = names.part(float_of(column));
+            match leaves(modulo, &float, names) {
+                Ok(left) => Bounds::Exact(Expr::all([Expr::sql(is_number(column)), left])),
+                Err(reason) => Bounds::between(Expr::FALSE, Expr::sql(is_number(column)), reason),
+            }
         }
-        Operator::Contains(contains) => Bounds::Exact(text_test(ByType::Contains(contains), column, params)),
-        Operator::NotContains(lacks) => Bounds::Exact(text_test(ByType::NotContains(lacks), column, params)),
-        Operator::In(list) => Bounds::Exact(text_test(ByType::In(list), column, params)),
+        Operator::Compare(comparison, operand) => {
+            Bounds::Exact(text_test(ByType::Compare(*comparison, operand), column, names))
+        }
+        Operator::Contains(contains) => Bounds::Exact(text_test(ByType::Contains(contains), column, names)),
+        Operator::NotContains(lacks) => Bounds::Exact(text_test(ByType::NotContains(lacks), column, names)),
+        Operator::In(list) => Bounds::Exact(text_test(ByType::In(list), column, names)),
     }
 }
 
 /// On true and false.
-fn of_bools(operator: &Operator, path: &str) -> Expr {
-    let value = element(path, "Bool");
+fn of_bools(operator: &Operator, path: &str, names: &mut Names<'_>) -> Expr {
+    let value = element(path, "Bool", names);
     let holds = |b| operator.holds(&Subject::Bool(b)).unwrap_or(false);
     match (holds(true), holds(false)) {
         (true, true) => Expr::sql(format!("isNotNull({value})")),
@@ -155,8 +160,8 @@ fn of_bools(operator: &Operator, path: &str) -> Expr {
 }
 
 /// On NaN and the infinities, which stand in the JSON column as arrays of one text.
-fn of_non_finite(operator: &Operator, path: &str) -> Expr {
-    let value = element(path, "Array(Nullable(String))");
+fn of_non_finite(operator: &Operator, path: &str, names: &mut Names<'_>) -> Expr {
+    let value = element(path, "Array(Nullable(String))", names);
     Expr::any(
         NonFinite::ALL
             .iter()

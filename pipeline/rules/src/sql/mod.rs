@@ -22,6 +22,7 @@ mod by_type;
 mod condition;
 mod expr;
 mod modulo;
+mod names;
 mod number;
 mod param;
 mod place;
@@ -30,7 +31,7 @@ mod version;
 
 use crate::compile::{CompiledRule, CompiledSegment, GroupType};
 use expr::{Bounds, Expr};
-use param::Params;
+use names::Names;
 pub use param::{Param, ParamValue};
 
 /// ClickHouse refuses queries of more bytes than 256 KiB, values not counted; a query holds more than one predicate.
@@ -82,7 +83,7 @@ impl CompiledSegment {
                 params: Vec::new(),
             };
         }
-        let mut compiler = Compiler { scope: *scope, params: Params::new(scope.prefix), text_bytes: 0 };
+        let mut compiler = Compiler { scope: *scope, names: Names::new(scope.prefix), text_bytes: 0 };
         let bounds = if self.rules().is_empty() {
             Bounds::Exact(Expr::FALSE)
         } else {
@@ -92,8 +93,8 @@ impl CompiledSegment {
             Bounds::Exact(expr) => (Class::Exact, expr),
             Bounds::Between { upper, reason, .. } => (Class::Superset(reason), upper),
         };
-        let text = expr.text();
-        if text.len() > TEXT_BYTES_MAX {
+        let (condition, params) = compiler.names.finish(&expr.text());
+        if condition.len() > TEXT_BYTES_MAX {
             let reason = "the rules are too large for one query".to_owned();
             return Predicate {
                 class: Class::Superset(reason),
@@ -101,14 +102,13 @@ impl CompiledSegment {
                 params: Vec::new(),
             };
         }
-        let params = compiler.params.named_in(&text);
-        Predicate { class, condition: text, params }
+        Predicate { class, condition, params }
     }
 }
 
 struct Compiler<'a> {
     scope: Scope<'a>,
-    params: Params<'a>,
+    names: Names<'a>,
     /// Written for conditions so far.
     text_bytes: usize,
 }
@@ -133,7 +133,7 @@ impl Compiler<'_> {
         if self.text_bytes > TEXT_BYTES_MAX {
             return Bounds::unknown("the rules are too large for one query");
         }
-        let bounds = condition::condition(condition, &self.scope, &mut self.params);
+        let bounds = condition::condition(condition, &self.scope, &mut self.names);
         self.text_bytes += match &bounds {
             Bounds::Exact(expr) => expr.len(),
             Bounds::Between { lower, upper, .. } => lower.len().max(upper.len()),

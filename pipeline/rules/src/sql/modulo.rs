@@ -13,8 +13,8 @@
 //! Every step but the last addition of Python's own (`remainder + divisor` where the signs differ) is exact.
 
 use super::expr::Expr;
-use super::param::{ParamValue, Params};
-use super::text_of::bind;
+use super::names::Names;
+use super::param::ParamValue;
 
 /// A whole number's steps of this many bits fit into 256 bits with room for 53 more.
 const STEP_BITS: i32 = 200;
@@ -23,58 +23,57 @@ const SCALE_BITS_MAX: i32 = 200;
 /// Floats are below 2^1024.
 const STEPS: i32 = 5;
 
-/// Whether the finite or infinite float `x` leaves the remainder; `None` where the divisor is too small for it.
-pub(super) fn leaves(x: &str, divisor: f64, remainder: f64, params: &mut Params<'_>) -> Option<Expr> {
+/// Whether the float `x`, a part with a name, leaves the remainder; `None` where the divisor is too small for it.
+pub(super) fn leaves(x: &str, divisor: f64, remainder: f64, names: &mut Names<'_>) -> Option<Expr> {
     if divisor.is_nan() || remainder.is_nan() {
         return Some(Expr::FALSE);
     }
+    let wanted = names.bind(ParamValue::Float(remainder));
+    let is_finite = Expr::sql(format!("isFinite({x})"));
     if divisor.is_infinite() {
-        return Some(by_infinity(x, divisor, remainder, params));
+        return Some(Expr::all([is_finite, by_infinity(x, divisor, remainder == divisor, &wanted)]));
     }
-    let truncated = truncated_remainder(divisor.abs(), params)?;
-    let size = params.bind(ParamValue::Float(divisor.abs()));
-    let wanted = params.bind(ParamValue::Float(remainder));
+    let r = truncated_remainder(x, divisor.abs(), names)?;
+    let size = names.bind(ParamValue::Float(divisor.abs()));
     // The remainder's sign is the divisor's.
     let floored = if divisor > 0.0 {
-        format!("if(x < 0 and r != 0, {size} - r, r)")
+        format!("if({x} < 0 and {r} != 0, {size} - {r}, {r})")
     } else {
-        format!("if(x > 0 and r != 0, r - {size}, -r)")
+        format!("if({x} > 0 and {r} != 0, {r} - {size}, -{r})")
     };
-    let test = format!("isFinite(x) and {}[1]", bind("r", &format!("{floored} = {wanted}"), &truncated));
-    Some(Expr::sql(format!("{}[1]", bind("x", &test, x))))
+    Some(Expr::all([is_finite, Expr::sql(format!("{floored} = {wanted}"))]))
 }
 
-fn by_infinity(x: &str, divisor: f64, remainder: f64, params: &mut Params<'_>) -> Expr {
-    let wanted = params.bind(ParamValue::Float(remainder));
-    let (same_sign, other_sign) = if divisor > 0.0 { ("x >= 0", "x < 0") } else { ("x <= 0", "x > 0") };
-    let test = Expr::any([
-        Expr::sql(format!("{same_sign} and x = {wanted}")),
-        Expr::all([Expr::Const(remainder == divisor), Expr::sql(other_sign)]),
-    ]);
-    Expr::sql(format!("{}[1]", bind("x", &format!("isFinite(x) and ({})", test.text()), x)))
+/// What has the divisor's sign stays as it is; the rest becomes the divisor.
+fn by_infinity(x: &str, divisor: f64, wants_divisor: bool, wanted: &str) -> Expr {
+    let (same_sign, other_sign) = if divisor > 0.0 { (">= 0", "< 0") } else { ("<= 0", "> 0") };
+    Expr::any([
+        Expr::all([Expr::sql(format!("{x} {same_sign}")), Expr::sql(format!("{x} = {wanted}"))]),
+        Expr::all([Expr::Const(wants_divisor), Expr::sql(format!("{x} {other_sign}"))]),
+    ])
 }
 
 /// `fmod(abs(x), d)` of a positive finite divisor.
-fn truncated_remainder(divisor: f64, params: &mut Params<'_>) -> Option<String> {
+fn truncated_remainder(x: &str, divisor: f64, names: &mut Names<'_>) -> Option<String> {
     let (m, e) = odd_and_exponent(divisor);
     if e < -SCALE_BITS_MAX {
         return None;
     }
-    let size = params.bind(ParamValue::Float(divisor));
-    let modulus = format!("toUInt256({})", params.bind(ParamValue::Int(m as i64)));
-    let scale = params.bind(ParamValue::Float(exp2(e.abs())));
+    let magnitude = names.part(format!("abs({x})"));
+    let size = names.bind(ParamValue::Float(divisor));
+    let modulus = format!("toUInt256({})", names.bind(ParamValue::Int(m as i64)));
+    let scale = names.bind(ParamValue::Float(exp2(e.abs())));
     // Below 2^53 a float may have a fraction, which stays as it is; it is scaled up only there, where it can't overflow.
     let (value, small, extra_bits) = if e < 0 {
-        ("abs(x)".to_owned(), format!("abs(x) * {scale}"), -e)
+        (magnitude.clone(), names.part(format!("multiply({magnitude}, {scale})")), -e)
     } else {
-        let value = format!("(abs(x) / {scale})");
+        let value = names.part(format!("divide({magnitude}, {scale})"));
         (value.clone(), value, 0)
     };
     let below = format!("toFloat64(toUInt256(floor({small})) % {modulus}) + ({small} - floor({small}))");
     let mut arms = vec![format!("{value} < 9007199254740992, {below}")];
     for step in 0..STEPS {
-        let power =
-            params.bind(ParamValue::Int(power_of_two_modulo(STEP_BITS * step + extra_bits, m) as i64));
+        let power = names.bind(ParamValue::Int(power_of_two_modulo(STEP_BITS * step + extra_bits, m) as i64));
         let shifted = if step == 0 { value.clone() } else { format!("{value} / exp2({})", STEP_BITS * step) };
         let part = format!("toFloat64((toUInt256({shifted}) % {modulus}) * toUInt256({power}) % {modulus})");
         arms.push(if step + 1 < STEPS {
@@ -84,7 +83,10 @@ fn truncated_remainder(divisor: f64, params: &mut Params<'_>) -> Option<String> 
         });
     }
     let scaled_back = if e < 0 { "/" } else { "*" };
-    Some(format!("if(abs(x) < {size}, abs(x), multiIf({}) {scaled_back} {scale})", arms.join(", ")))
+    Some(names.part(format!(
+        "if({magnitude} < {size}, {magnitude}, multiIf({}) {scaled_back} {scale})",
+        arms.join(", ")
+    )))
 }
 
 /// A positive float as an odd whole number times a power of two.

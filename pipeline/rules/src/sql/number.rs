@@ -4,7 +4,8 @@
 //! come as text, are compared by their digits: the longer is the greater.
 
 use super::expr::Expr;
-use super::param::{ParamValue, Params};
+use super::names::Names;
+use super::param::ParamValue;
 use crate::operators::compare::Comparison;
 use crate::python::Int;
 
@@ -29,10 +30,10 @@ pub(super) fn float_of(text: &str) -> String {
 }
 
 /// An `Int64` beside an int.
-pub(super) fn compare_int(comparison: Comparison, value: &str, right: &Int, params: &mut Params<'_>) -> Expr {
+pub(super) fn compare_int(comparison: Comparison, value: &str, right: &Int, names: &mut Names<'_>) -> Expr {
     match right {
         Int::Small(right) => {
-            let right = params.bind(ParamValue::Int(*right));
+            let right = names.bind(ParamValue::Int(*right));
             Expr::sql(format!("{value} {} {right}", symbol(comparison)))
         }
         // Beyond 64 bits, every value is on one side of it.
@@ -51,14 +52,14 @@ pub(super) fn compare_digits(
     comparison: Comparison,
     text: &str,
     right: &Int,
-    params: &mut Params<'_>,
+    names: &mut Names<'_>,
 ) -> Digits {
     let digits = right.text();
     let (negative, magnitude) = match digits.strip_prefix('-') {
         Some(magnitude) => (true, magnitude),
         None => (false, if digits == "0" { "" } else { &*digits }),
     };
-    let mut by_size = Comparing { text, negative, magnitude, params };
+    let mut by_size = Comparing { text, negative, magnitude, names };
     match comparison {
         Comparison::Equal => Digits::DigitsOnly(by_size.equal()),
         Comparison::NotEqual => Digits::Any(by_size.equal().negated()),
@@ -74,7 +75,7 @@ struct Comparing<'t, 'p, 'n> {
     negative: bool,
     /// The operand's digits without a sign; none for zero.
     magnitude: &'t str,
-    params: &'p mut Params<'n>,
+    names: &'p mut Names<'n>,
 }
 
 impl Comparing<'_, '_, '_> {
@@ -85,7 +86,7 @@ impl Comparing<'_, '_, '_> {
             (false, magnitude) => format!("^0*{magnitude}$"),
             (true, magnitude) => format!("^-0*{magnitude}$"),
         };
-        let pattern = self.params.text(pattern);
+        let pattern = self.names.bind_text(pattern);
         Expr::sql(format!("match({}, {pattern})", self.text))
     }
 
@@ -119,24 +120,19 @@ impl Comparing<'_, '_, '_> {
 
     /// How the digits without sign and zeros compare with the operand's.
     fn sized(&mut self, sign: char) -> Expr {
-        let length = self.params.bind(ParamValue::Int(self.magnitude.len() as i64));
-        let magnitude = self.params.text(self.magnitude);
-        let digits = format!("replaceRegexpOne({}, '^-?0*', '')", self.text);
+        let length = self.names.bind(ParamValue::Int(self.magnitude.len() as i64));
+        let magnitude = self.names.bind_text(self.magnitude);
+        let digits = self.names.part(format!("replaceRegexpOne({}, '^-?0*', '')", self.text));
         Expr::sql(format!("(length({digits}), {digits}) {sign} ({length}, {magnitude})"))
     }
 }
 
 /// A float beside a float.
-pub(super) fn compare_float(
-    comparison: Comparison,
-    value: &str,
-    right: f64,
-    params: &mut Params<'_>,
-) -> Expr {
+pub(super) fn compare_float(comparison: Comparison, value: &str, right: f64, names: &mut Names<'_>) -> Expr {
     if right.is_nan() {
         return Expr::Const(comparison == Comparison::NotEqual);
     }
-    let right = params.bind(ParamValue::Float(right));
+    let right = names.bind(ParamValue::Float(right));
     Expr::sql(format!("{value} {} {right}", symbol(comparison)))
 }
 

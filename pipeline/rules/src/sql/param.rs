@@ -65,37 +65,6 @@ impl ParamValue {
     }
 }
 
-/// The values bound so far.
-pub(super) struct Params<'a> {
-    prefix: &'a str,
-    bound: Vec<Param>,
-}
-
-impl<'a> Params<'a> {
-    pub(super) fn new(prefix: &'a str) -> Self {
-        Self { prefix, bound: Vec::new() }
-    }
-
-    /// Binds a value; gives what stands for it in the text. Equal values have one name.
-    pub(super) fn bind(&mut self, value: ParamValue) -> String {
-        let at = self.bound.iter().position(|param| param.value == value).unwrap_or_else(|| {
-            self.bound.push(Param { name: format!("{}{}", self.prefix, self.bound.len()), value });
-            self.bound.len() - 1
-        });
-        let Param { name, value } = &self.bound[at];
-        format!("{{{name}:{}}}", value.type_name())
-    }
-
-    pub(super) fn text(&mut self, text: impl Into<String>) -> String {
-        self.bind(ParamValue::Text(text.into()))
-    }
-
-    /// Those that the text names: folding drops parts, and their values with them.
-    pub(super) fn named_in(self, text: &str) -> Vec<Param> {
-        self.bound.into_iter().filter(|param| text.contains(&format!("{{{}:", param.name))).collect()
-    }
-}
-
 fn list<T>(items: &[T], write: impl Fn(&T, &mut String)) -> String {
     let mut out = String::from("[");
     for (n, item) in items.iter().enumerate() {

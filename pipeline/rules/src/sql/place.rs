@@ -7,7 +7,8 @@
 //! ```
 
 use super::Scope;
-use super::param::{ParamValue, Params};
+use super::names::Names;
+use super::param::ParamValue;
 use crate::jsonpath::{Query, Target};
 use crate::property::Property;
 
@@ -35,25 +36,25 @@ pub(super) struct Places<'a> {
 }
 
 /// Where a property looks.
-pub(super) fn places<'a>(property: &Property, scope: &Scope<'a>, params: &mut Params<'_>) -> Places<'a> {
+pub(super) fn places<'a>(property: &Property, scope: &Scope<'a>, names: &mut Names<'_>) -> Places<'a> {
     match property {
         Property::IdentityKey => Places { literal: None, place: Place::RawText("i.identity_key") },
-        Property::Trait(key) => Places { literal: None, place: trait_place(key, params) },
+        Property::Trait(key) => Places { literal: None, place: trait_place(key, names) },
         Property::Path { literal, query, .. } => {
-            Places { literal: Some(trait_place(literal, params)), place: target(query, scope, params) }
+            Places { literal: Some(trait_place(literal, names)), place: target(query, scope, names) }
         }
         Property::Raises(reason) => Places { literal: None, place: Place::Unreachable(reason.clone()) },
     }
 }
 
-fn target<'a>(query: &Query, scope: &Scope<'a>, params: &mut Params<'_>) -> Place<'a> {
+fn target<'a>(query: &Query, scope: &Scope<'a>, names: &mut Names<'_>) -> Place<'a> {
     match query.target() {
         Target::Nothing => Place::Nothing,
         Target::EnvironmentKey => Place::Value(scope.environment_key),
         Target::EnvironmentName => Place::Value(scope.environment_name),
         Target::Identifier => Place::Text("i.identifier"),
         Target::IdentityKey => Place::Text("i.identity_key"),
-        Target::Trait(key) => trait_place(&key, params),
+        Target::Trait(key) => trait_place(&key, names),
         Target::Depends => {
             Place::Unreachable("the path's first node hangs on which traits there are".to_owned())
         }
@@ -62,16 +63,16 @@ fn target<'a>(query: &Query, scope: &Scope<'a>, params: &mut Params<'_>) -> Plac
 
 /// The path of a trait. As an identifier it is read alone, without the rest of the JSON column; an identifier is taken
 /// as it stands, so what would need an escape goes the slower way.
-fn trait_place<'a>(key: &str, params: &mut Params<'_>) -> Place<'a> {
+fn trait_place<'a>(key: &str, names: &mut Names<'_>) -> Place<'a> {
     if key.contains(".:`") || key.starts_with("^`") {
         return Place::Unreachable(
             "the trait's name means something else in a path of ClickHouse's".to_owned(),
         );
     }
     if key.is_empty() || key.contains(|c: char| c == '\\' || c.is_control()) {
-        let name = params.bind(ParamValue::Text(key.to_owned()));
+        let name = names.bind(ParamValue::Text(key.to_owned()));
         return Place::Trait(format!("getSubcolumn(i.traits, {name})"));
     }
-    let name = params.bind(ParamValue::Identifier(key.to_owned()));
+    let name = names.bind(ParamValue::Identifier(key.to_owned()));
     Place::Trait(format!("i.traits.{name}"))
 }

@@ -9,22 +9,17 @@
 //! an identifier has, ends each, so that the shorter one comes first.
 
 use super::expr::Expr;
+use super::names::Names;
 use super::number::symbol;
-use super::param::Params;
 use crate::operators::compare::Comparison;
 use crate::operators::semver::{Semver, is_digits};
 use crate::python::INT_DIGITS_MAX;
 
 /// Text beside a version.
-pub(super) fn compare(
-    comparison: Comparison,
-    text: &str,
-    right: &Semver<'_>,
-    params: &mut Params<'_>,
-) -> Expr {
-    let key = params.text(key(right));
-    let core = format!("splitByChar('.', extract({text}, '^[0-9.]+'))");
-    let prerelease = prerelease(text);
+pub(super) fn compare(comparison: Comparison, text: &str, right: &Semver<'_>, names: &mut Names<'_>) -> Expr {
+    let key = names.bind_text(key(right));
+    let core = names.part(core(text));
+    let prerelease = names.part(prerelease(text));
     let numbers = format!(
         "arrayStringConcat(arrayMap(n -> concat(leftPad(toString(length(n)), 4, '0'), n), {core}), '.')"
     );
@@ -44,21 +39,23 @@ pub(super) fn compare(
 }
 
 /// Whether text is a version with this prerelease or build text.
-pub(super) fn contains(text: &str, part: &str, params: &mut Params<'_>) -> Expr {
+pub(super) fn contains(text: &str, part: &str, names: &mut Names<'_>) -> Expr {
     if part.is_empty() {
         return Expr::FALSE;
     }
-    let part = params.text(part);
+    let part = names.bind_text(part);
     Expr::all([
         Expr::sql(is_version(text)),
-        Expr::sql(format!(
-            "arrayMax(n -> length(n), splitByChar('.', extract({text}, '^[0-9.]+'))) <= {INT_DIGITS_MAX}"
-        )),
+        Expr::sql(format!("arrayMax(n -> length(n), {}) <= {INT_DIGITS_MAX}", core(text))),
         Expr::any([
             Expr::sql(format!("{} = {part}", prerelease(text))),
             Expr::sql(format!("extract({text}, '[+](.*)$') = {part}")),
         ]),
     ])
+}
+
+fn core(text: &str) -> String {
+    format!("splitByChar('.', extract({text}, '^[0-9.]+'))")
 }
 
 fn prerelease(text: &str) -> String {
