@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::compile::{CompiledCondition, CompiledRule, CompiledSegment, GroupType};
 use crate::context::Context;
 use crate::judge::Raised;
+use crate::steps::Steps;
 
 /// The whole tree. Every condition is decided, also those that the verdict doesn't need.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -126,8 +127,9 @@ fn combine(group_type: &GroupType, parts: impl ExactSizeIterator<Item = Option<b
 
 impl CompiledCondition {
     fn explain(&self, context: &Context<'_>) -> ConditionExplanation {
-        let subject = self.subject(context);
-        let (verdict, raised) = split(self.holds(context));
+        // Each condition has all steps, so that one that is beyond them leaves the others explained.
+        let subject = self.subject(context, &Steps::new());
+        let (verdict, raised) = split(self.holds(context, &Steps::new()));
         let found = subject.as_ref().ok().filter(|subject| subject.type_name() != "none");
         ConditionExplanation {
             property: self.source.property.clone(),

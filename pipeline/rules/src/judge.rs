@@ -7,13 +7,14 @@ use std::fmt;
 
 use crate::compile::{CompiledCondition, CompiledRule, CompiledSegment, GroupType};
 use crate::context::Context;
+use crate::steps::Steps;
 use crate::subject::Subject;
 
 /// The reference raises on this identity (or, for a regular expression, would go on for too long).
 ///
 /// Most raising conditions are known before ([`CompiledSegment::unsupported`]). What can't be, because it takes an
 /// identity that most projects never have:
-/// - a regular expression that needs more than [`crate::MATCH_STEPS_MAX`] steps;
+/// - regular expressions and JSONPaths that need more than [`crate::JUDGEMENT_STEPS_MAX`] steps together;
 /// - MODULO of an int beyond the range of floats (OverflowError);
 /// - a number of more than 4,300 digits, which Python neither reads nor writes (ValueError).
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,8 +49,9 @@ impl CompiledSegment {
         if let Some(unreadable) = self.unreadable() {
             return Err(Raised::new(unreadable));
         }
+        let steps = Steps::new();
         for rule in self.rules() {
-            if !rule.holds(context)? {
+            if !rule.holds(context, &steps)? {
                 return Ok(false);
             }
         }
@@ -60,20 +62,21 @@ impl CompiledSegment {
 impl CompiledRule {
     /// Both groups must hold. An empty group holds, whatever the rule's type; the sub-rules are only looked at when
     /// the reference does, which is always.
-    fn holds(&self, context: &Context<'_>) -> Result<bool, Raised> {
-        let conditions = decide(&self.group_type, &self.conditions, |condition| condition.holds(context))?;
-        let rules = decide(&self.group_type, &self.rules, |rule| rule.holds(context))?;
+    fn holds(&self, context: &Context<'_>, steps: &Steps) -> Result<bool, Raised> {
+        let conditions =
+            decide(&self.group_type, &self.conditions, |condition| condition.holds(context, steps))?;
+        let rules = decide(&self.group_type, &self.rules, |rule| rule.holds(context, steps))?;
         Ok(conditions && rules)
     }
 }
 
 impl CompiledCondition {
-    pub(crate) fn holds(&self, context: &Context<'_>) -> Result<bool, Raised> {
-        self.operator.holds(&self.subject(context)?)
+    pub(crate) fn holds(&self, context: &Context<'_>, steps: &Steps) -> Result<bool, Raised> {
+        self.operator.holds(&self.subject(context, steps)?, steps)
     }
 
-    pub(crate) fn subject<'a>(&self, context: &Context<'a>) -> Result<Subject<'a>, Raised> {
-        self.property.resolve(context)
+    pub(crate) fn subject<'a>(&self, context: &Context<'a>, steps: &Steps) -> Result<Subject<'a>, Raised> {
+        self.property.resolve(context, steps)
     }
 }
 

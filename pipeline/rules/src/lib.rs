@@ -22,10 +22,11 @@ mod operators;
 mod property;
 mod python;
 pub mod sql;
+mod steps;
 mod subject;
 
 pub use compile::{CompiledSegment, RULE_DEPTH_MAX};
 pub use context::Context;
 pub use explain::{ConditionExplanation, Explanation, RuleExplanation};
 pub use judge::Raised;
-pub use python::re::MATCH_STEPS_MAX;
+pub use steps::JUDGEMENT_STEPS_MAX;

@@ -11,6 +11,7 @@
 use crate::context::Context;
 use crate::jsonpath::{CompileError, Leaf, Query};
 use crate::judge::Raised;
+use crate::steps::Steps;
 use crate::subject::Subject;
 
 /// A compiled property.
@@ -71,7 +72,7 @@ impl Property {
     ///
     /// # Errors
     /// Where the reference raises.
-    pub(crate) fn resolve<'a>(&self, context: &Context<'a>) -> Result<Subject<'a>, Raised> {
+    pub(crate) fn resolve<'a>(&self, context: &Context<'a>, steps: &Steps) -> Result<Subject<'a>, Raised> {
         match self {
             Self::IdentityKey => Ok(Subject::Text(context.identity_key)),
             Self::Trait(key) => context.trait_value(key).map_or(Ok(Subject::Missing), Subject::of_value),
@@ -82,7 +83,10 @@ impl Property {
                         return Ok(subject);
                     }
                 }
-                match query.first_leaf(context)? {
+                let first = query
+                    .first_leaf(context, steps)
+                    .map_err(|raised| Raised::new(format!("'{literal}': {}", raised.reason)))?;
+                match first {
                     None => Ok(Subject::Missing),
                     Some(Leaf::Value(value)) => Subject::of_value(value),
                     Some(Leaf::Text(text)) => Subject::of_text(text),
@@ -112,7 +116,7 @@ mod tests {
             traits: &traits,
             system_traits: &system_traits,
         };
-        let subject = Property::compile(Some(property), false).resolve(&context).unwrap();
+        let subject = Property::compile(Some(property), false).resolve(&context, &Steps::new()).unwrap();
         format!("{} {}", subject.type_name(), subject.to_text().unwrap())
     }
 
@@ -170,7 +174,7 @@ mod tests {
                     traits: &none,
                     system_traits: &none,
                 };
-                let _ = Property::compile(Some(&format!("$.{rest}")), false).resolve(&context);
+                let _ = Property::compile(Some(&format!("$.{rest}")), false).resolve(&context, &Steps::new());
             }
 
             #[test]

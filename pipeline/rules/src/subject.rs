@@ -90,13 +90,19 @@ impl<'a> Subject<'a> {
             Self::Bool(b) => out.write_str(python::bool_text(*b)),
             Self::Int(n) => write!(out, "{n}"),
             Self::BigInt(n) => {
-                let text = n.to_string();
-                let digits = text.trim_start_matches('-').len();
-                if digits > python::INT_DIGITS_MAX {
-                    return Err(Raised::new(format!(
-                        "an int of {digits} digits is written as text, and Python's str() refuses more than {} digits",
+                let refused = || {
+                    Raised::new(format!(
+                        "an int is written as text, and Python's str() refuses more than {} digits",
                         python::INT_DIGITS_MAX
-                    )));
+                    ))
+                };
+                // By its size first: the digits of a long one take the square of their number.
+                if n.bits() > 4 * python::INT_DIGITS_MAX as u64 {
+                    return Err(refused());
+                }
+                let text = n.to_string();
+                if text.trim_start_matches('-').len() > python::INT_DIGITS_MAX {
+                    return Err(refused());
                 }
                 out.write_str(&text)
             }

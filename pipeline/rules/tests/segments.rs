@@ -173,6 +173,45 @@ fn one_expression_beyond_the_bound_leaves_others_alone() {
 }
 
 #[test]
+fn all_conditions_of_a_segment_share_its_steps() {
+    let text = [("a", Value::Str(format!("{}!", "a".repeat(17))))];
+    let dear = condition("a", "REGEX", "(?:a|a)*$");
+    let segment = |conditions: usize| vec![rule(RuleType::None, &vec![dear.clone(); conditions], &[])];
+    assert_eq!(judge(&segment(1), &text), Ok(true));
+    assert!(judge(&segment(10), &text).is_err());
+}
+
+#[test]
+fn a_path_costs_steps() {
+    let many: Vec<(String, Value)> = (0..1_000).map(|n| (format!("k{n}"), Value::Int(n))).collect();
+    let many: Vec<(&str, Value)> = many.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
+    let judged = |path: &str| judge(&[rule(RuleType::All, &[condition(path, "IS_SET", "")], &[])], &many);
+    assert_eq!(judged("$.identity.traits[?@ == 999]"), Ok(true));
+    assert_eq!(judged("$..k999"), Ok(true));
+    for path in [
+        "$..[?$..[?@ == -1]].x",
+        "$.identity.traits[?$.identity.traits == $.identity.traits].x",
+        &format!("$.identity.traits[?{}].x", vec!["$..x"; 100].join("||")),
+        &format!("$.identity[{}][{}].x", ["'traits'"; 30].join(","), ["*"; 300].join(",")),
+    ] {
+        let reason = judged(path).expect_err("needs too many steps");
+        assert!(reason.starts_with(&format!("'{path}'")) && reason.contains("steps"), "{reason}");
+    }
+}
+
+/// Found by reading; each ended the process, or held it for minutes.
+#[test]
+fn deep_and_long_operands_are_read() {
+    let calls = format!("$.a[?{}@{} == 1]", "length(".repeat(100_000), ")".repeat(100_000));
+    let segment =
+        CompiledSegment::compile(&doc(&[rule(RuleType::All, &[condition(&calls, "IS_SET", "")], &[])]));
+    assert!(segment.unsupported().is_some_and(|reason| reason.contains("nesting this deep")));
+    let keys: Vec<String> = (0..100_000).map(|n| format!("\"{n}\":1")).collect();
+    let list = condition("a", "IN", &format!("[{{{}}}, 7]", keys.join(",")));
+    assert_eq!(judge(&[rule(RuleType::All, &[list], &[])], &[("a", Value::Int(7))]), Ok(true));
+}
+
+#[test]
 fn an_explanation_shows_each_condition() {
     let rules = [rule(
         RuleType::All,

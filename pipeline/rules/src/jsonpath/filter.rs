@@ -11,10 +11,11 @@ use num_bigint::BigInt;
 use num_traits::FromPrimitive;
 use rollcall_model::Value;
 
-use super::walk::{Leaf, Node, visit};
+use super::walk::{Leaf, Node, children, spend, visit};
 use super::{CompileError, Query};
 use crate::context::Context;
 use crate::judge::Raised;
+use crate::steps::Steps;
 
 /// A part of a filter.
 #[derive(Clone, PartialEq, Debug)]
@@ -109,6 +110,8 @@ impl Function {
     }
 }
 
+/// Bytes of text that are read in the time of a step.
+const TEXT_BYTES_PER_STEP: usize = 64;
 const EXPRESSIONS: &str = "this version doesn't know match() and search() in a filter";
 const COUNTED_SCALAR: &str = "count(@) and value(@) of a scalar raise in the reference";
 
@@ -136,6 +139,7 @@ enum Scalar<'a> {
 #[derive(Clone, Copy)]
 struct Place<'c, 'a> {
     context: &'c Context<'a>,
+    steps: &'c Steps,
     root: Node<'a>,
     current: Node<'a>,
 }
@@ -165,20 +169,27 @@ impl Expression {
     pub(super) fn test<'a>(
         &self,
         context: &Context<'a>,
+        steps: &Steps,
         root: Node<'a>,
         current: Node<'a>,
     ) -> Result<bool, Raised> {
-        Ok(truthy(&self.worth(Place { context, root, current })?, context))
+        Ok(truthy(&self.worth(Place { context, steps, root, current })?, context))
     }
 
     fn worth<'a>(&self, place: Place<'_, 'a>) -> Result<Worth<'a>, Raised> {
+        spend(place.steps, 1)?;
         Ok(match self {
-            Self::Literal(literal) => Worth::One(literal.scalar()),
+            Self::Literal(literal) => {
+                if let Literal::Text(text) = literal {
+                    spend(place.steps, text.len() / TEXT_BYTES_PER_STEP)?;
+                }
+                Worth::One(literal.scalar())
+            }
             Self::Query { from_root, query } => return find(*from_root, query, place),
             Self::Call(function, arguments) => {
                 let arguments =
                     arguments.iter().map(|argument| argument.worth(place)).collect::<Result<Vec<_>, _>>()?;
-                return call(*function, arguments, place.context);
+                return call(*function, arguments, place);
             }
             Self::Not(part) => truth(!truthy(&part.worth(place)?, place.context)),
             // Both sides are always evaluated, so that either may raise.
@@ -192,7 +203,7 @@ impl Expression {
             }
             Self::Compare(left, comparator, right) => {
                 let (left, right) = (unwrapped(left.worth(place)?), unwrapped(right.worth(place)?));
-                truth(compare(&left, *comparator, &right, place.context))
+                truth(compare(&left, *comparator, &right, place)?)
             }
         })
     }
@@ -253,7 +264,7 @@ fn find<'a>(from_root: bool, query: &Query, place: Place<'_, 'a>) -> Result<Wort
         });
     }
     let mut nodes = Vec::new();
-    let _: ControlFlow<()> = visit(place.context, start, start, &query.segments, &mut |node| {
+    let _: ControlFlow<()> = visit(place.context, place.steps, start, start, &query.segments, &mut |node| {
         nodes.push(node);
         ControlFlow::Continue(())
     })?;
@@ -263,15 +274,15 @@ fn find<'a>(from_root: bool, query: &Query, place: Place<'_, 'a>) -> Result<Wort
 fn call<'a>(
     function: Function,
     arguments: Vec<Worth<'a>>,
-    context: &Context<'a>,
+    place: Place<'_, 'a>,
 ) -> Result<Worth<'a>, Raised> {
     let Some(argument) = arguments.into_iter().next() else { return Ok(Worth::Nothing) };
     let number = |n: usize| Worth::One(Scalar::Int(Cow::Owned(BigInt::from(n))));
     Ok(match function {
         Function::Expression => return Err(Raised::new(EXPRESSIONS)),
         Function::Length => match unwrapped(argument) {
-            Worth::One(Scalar::Text(text)) => number(text.chars().count()),
-            Worth::One(Scalar::Object(node)) => number(node.children(context).len()),
+            Worth::One(Scalar::Text(text)) => number(length(&text, place)?),
+            Worth::One(Scalar::Object(node)) => number(children(place.context, place.steps, node)?.len()),
             Worth::One(Scalar::Null | Scalar::Bool(_) | Scalar::Int(_) | Scalar::Float(_))
             | Worth::Nothing
             | Worth::Nodes(_) => Worth::Nothing,
@@ -279,13 +290,13 @@ fn call<'a>(
         Function::Count => match argument {
             Worth::Nodes(nodes) => number(nodes.len()),
             // Python's len() of the text that stands where nodes should.
-            Worth::One(Scalar::Text(text)) => number(text.chars().count()),
+            Worth::One(Scalar::Text(text)) => number(length(&text, place)?),
             Worth::Nothing | Worth::One(_) => return Err(Raised::new(COUNTED_SCALAR)),
         },
         Function::Value => match argument {
             Worth::Nodes(nodes) if nodes.len() == 1 => unwrapped(Worth::Nodes(nodes)),
             Worth::Nodes(_) => Worth::Nothing,
-            Worth::One(Scalar::Text(text)) if text.chars().count() != 1 => Worth::Nothing,
+            Worth::One(Scalar::Text(text)) if length(&text, place)? != 1 => Worth::Nothing,
             Worth::Nothing | Worth::One(_) => return Err(Raised::new(COUNTED_SCALAR)),
         },
     })
@@ -302,57 +313,73 @@ fn truthy(worth: &Worth<'_>, context: &Context<'_>) -> bool {
             Scalar::Int(n) => **n != BigInt::ZERO,
             Scalar::Float(x) => *x != 0.0,
             Scalar::Text(text) => !text.is_empty(),
-            Scalar::Object(Node::Traits) => !context.merged_traits().is_empty(),
+            Scalar::Object(Node::Traits) => !(context.traits.is_empty() && context.system_traits.is_empty()),
             Scalar::Object(_) => true,
         },
     }
 }
 
-fn compare(left: &Worth<'_>, comparator: Comparator, right: &Worth<'_>, context: &Context<'_>) -> bool {
-    match comparator {
-        Comparator::Equal => equal(left, right, context),
-        Comparator::NotEqual => !equal(left, right, context),
+fn compare<'a>(
+    left: &Worth<'a>,
+    comparator: Comparator,
+    right: &Worth<'a>,
+    place: Place<'_, 'a>,
+) -> Result<bool, Raised> {
+    Ok(match comparator {
+        Comparator::Equal => equal(left, right, place)?,
+        Comparator::NotEqual => !equal(left, right, place)?,
         Comparator::Less => less(left, right),
         Comparator::Greater => less(right, left),
-        Comparator::LessOrEqual => less(left, right) || equal(left, right, context),
-        Comparator::GreaterOrEqual => less(right, left) || equal(left, right, context),
-    }
+        Comparator::LessOrEqual => less(left, right) || equal(left, right, place)?,
+        Comparator::GreaterOrEqual => less(right, left) || equal(left, right, place)?,
+    })
 }
 
 /// No nodes and Nothing are equal, to each other and to themselves.
-fn equal(left: &Worth<'_>, right: &Worth<'_>, context: &Context<'_>) -> bool {
-    match (left, right) {
+fn equal<'a>(left: &Worth<'a>, right: &Worth<'a>, place: Place<'_, 'a>) -> Result<bool, Raised> {
+    Ok(match (left, right) {
         (Worth::One(left), Worth::One(right)) => match (left, right) {
             (Scalar::Bool(a), Scalar::Bool(b)) => a == b,
             (Scalar::Bool(_), _) | (_, Scalar::Bool(_)) => false,
-            _ => python_equal(left, right, context),
+            _ => return python_equal(left, right, place),
         },
         (Worth::Nothing | Worth::Nodes(_), Worth::Nothing | Worth::Nodes(_)) => true,
         (Worth::One(_), Worth::Nothing | Worth::Nodes(_))
         | (Worth::Nothing | Worth::Nodes(_), Worth::One(_)) => false,
-    }
+    })
 }
 
 /// Python's `==`, for which `True == 1`.
-fn python_equal(left: &Scalar<'_>, right: &Scalar<'_>, context: &Context<'_>) -> bool {
-    match (left, right) {
+fn python_equal<'a>(left: &Scalar<'a>, right: &Scalar<'a>, place: Place<'_, 'a>) -> Result<bool, Raised> {
+    Ok(match (left, right) {
         (Scalar::Null, Scalar::Null) => true,
         (Scalar::Text(a), Scalar::Text(b)) => a == b,
-        (Scalar::Object(a), Scalar::Object(b)) => objects_equal(*a, *b, context),
+        (Scalar::Object(a), Scalar::Object(b)) => return objects_equal(*a, *b, place),
         _ => numbers(left, right).is_some_and(|ordering| ordering == Some(Ordering::Equal)),
-    }
+    })
 }
 
-fn objects_equal<'a>(left: Node<'a>, right: Node<'a>, context: &Context<'a>) -> bool {
-    let (left, right) = (left.children(context), right.children(context));
-    left.len() == right.len()
-        && left.iter().all(|(name, value)| {
-            right.iter().find(|(other, _)| other == name).is_some_and(|(_, other)| {
-                let same = matches!((value, other), (Node::Leaf(Leaf::Value(a)), Node::Leaf(Leaf::Value(b)))
-                    if std::ptr::eq(*a, *b)); // Python's identity: a NaN is in the dict that holds it
-                same || python_equal(&Scalar::of(*value), &Scalar::of(*other), context)
-            })
-        })
+/// Two objects. The children of each are in the order of their names.
+fn objects_equal<'a>(left: Node<'a>, right: Node<'a>, place: Place<'_, 'a>) -> Result<bool, Raised> {
+    let (left, right) =
+        (children(place.context, place.steps, left)?, children(place.context, place.steps, right)?);
+    if left.len() != right.len() {
+        return Ok(false);
+    }
+    for ((name, value), (other_name, other)) in left.iter().zip(&right) {
+        let same = matches!((value, other), (Node::Leaf(Leaf::Value(a)), Node::Leaf(Leaf::Value(b)))
+            if std::ptr::eq(*a, *b)); // Python's identity: a NaN is in the dict that holds it
+        if name != other_name || !(same || python_equal(&Scalar::of(*value), &Scalar::of(*other), place)?) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The characters of a text, for the price of counting them.
+fn length(text: &str, place: Place<'_, '_>) -> Result<usize, Raised> {
+    spend(place.steps, text.len() / TEXT_BYTES_PER_STEP)?;
+    Ok(text.chars().count())
 }
 
 /// Text with text, numbers (bools among them) with numbers; anything else isn't ordered.

@@ -27,6 +27,7 @@ use std::ops::ControlFlow;
 
 use crate::context::Context;
 use crate::judge::Raised;
+use crate::steps::Steps;
 pub(crate) use target::Target;
 pub(crate) use walk::Leaf;
 use walk::Node;
@@ -108,12 +109,17 @@ impl Query {
     ///
     /// # Errors
     /// Where the reference raises on the way to it.
-    pub(crate) fn first_leaf<'a>(&self, context: &Context<'a>) -> Result<Option<Leaf<'a>>, Raised> {
+    pub(crate) fn first_leaf<'a>(
+        &self,
+        context: &Context<'a>,
+        steps: &Steps,
+    ) -> Result<Option<Leaf<'a>>, Raised> {
         let mut first = None;
-        let _: ControlFlow<()> = walk::visit(context, Node::Root, Node::Root, &self.segments, &mut |node| {
-            first = Some(node);
-            ControlFlow::Break(())
-        })?;
+        let _: ControlFlow<()> =
+            walk::visit(context, steps, Node::Root, Node::Root, &self.segments, &mut |node| {
+                first = Some(node);
+                ControlFlow::Break(())
+            })?;
         Ok(match first {
             Some(Node::Leaf(leaf)) => Some(leaf),
             Some(Node::Root | Node::Environment | Node::Identity | Node::Traits) | None => None,

@@ -67,10 +67,7 @@ impl Parser {
     }
 
     fn expression(&mut self, lowest: u8) -> Result<Expression, CompileError> {
-        self.filter_depth += 1;
-        if self.filter_depth > FILTER_DEPTH_MAX {
-            return Err(raises("nesting this deep"));
-        }
+        self.deeper()?;
         let mut left = match self.kind() {
             Kind::LeftParenthesis => self.parenthesised()?,
             Kind::Not => {
@@ -91,6 +88,12 @@ impl Parser {
             self.advance();
             left = self.infix(left)?;
         }
+    }
+
+    /// Into a part of a part; out of it again, `filter_depth` goes down.
+    fn deeper(&mut self) -> Result<(), CompileError> {
+        self.filter_depth += 1;
+        if self.filter_depth > FILTER_DEPTH_MAX { Err(raises("nesting this deep")) } else { Ok(()) }
     }
 
     /// What can stand alone as a function's argument, too.
@@ -172,6 +175,7 @@ impl Parser {
 
     /// A call, from its name to its closing parenthesis, on which it ends.
     fn call(&mut self) -> Result<Expression, CompileError> {
+        self.deeper()?;
         let name = self.text().to_owned();
         self.advance();
         let mut arguments = Vec::new();
@@ -191,6 +195,7 @@ impl Parser {
         }
         let function = Function::of_name(&name).ok_or_else(|| raises("an unknown function"))?;
         function.check(&arguments)?;
+        self.filter_depth -= 1;
         Ok(Expression::Call(function, arguments))
     }
 }

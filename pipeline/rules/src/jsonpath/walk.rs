@@ -8,6 +8,7 @@ use super::filter::Expression;
 use super::{Segment, Selector};
 use crate::context::Context;
 use crate::judge::Raised;
+use crate::steps::{Exceeded, Steps};
 
 /// A scalar of the tree.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +51,7 @@ impl<'a> Node<'a> {
     }
 
     /// Its children, in document order.
-    pub(super) fn children(self, context: &Context<'a>) -> Vec<(&'a str, Self)> {
+    fn children(self, context: &Context<'a>) -> Vec<(&'a str, Self)> {
         match self {
             Self::Root => vec![("environment", Self::Environment), ("identity", Self::Identity)],
             Self::Environment => {
@@ -74,12 +75,33 @@ fn text(text: &str) -> Node<'_> {
     Node::Leaf(Leaf::Text(text))
 }
 
+/// What gathering one child costs, in steps.
+const CHILD_STEPS: usize = 4;
+
+/// Its children, in document order, for their price.
+pub(super) fn children<'a>(
+    context: &Context<'a>,
+    steps: &Steps,
+    node: Node<'a>,
+) -> Result<Vec<(&'a str, Node<'a>)>, Raised> {
+    if matches!(node, Node::Traits) {
+        spend(steps, CHILD_STEPS * (context.traits.len() + context.system_traits.len()))?;
+    }
+    Ok(node.children(context))
+}
+
+/// Pays for a part of the walk.
+pub(super) fn spend(steps: &Steps, count: usize) -> Result<(), Raised> {
+    steps.take(count).map_err(|Exceeded(reason)| Raised::new(format!("a path {reason}")))
+}
+
 /// What is done with each node found.
 pub(super) type Found<'f, 'a> = &'f mut dyn FnMut(Node<'a>) -> ControlFlow<()>;
 
 /// Hands on what the segments select from a node. `root` is what `$` means within filters.
 pub(super) fn visit<'a>(
     context: &Context<'a>,
+    steps: &Steps,
     root: Node<'a>,
     node: Node<'a>,
     segments: &[Segment],
@@ -87,14 +109,15 @@ pub(super) fn visit<'a>(
 ) -> Result<ControlFlow<()>, Raised> {
     let Some((segment, rest)) = segments.split_first() else { return Ok(found(node)) };
     if segment.descends {
-        return descend(context, root, node, segment, rest, found);
+        return descend(context, steps, root, node, segment, rest, found);
     }
-    select(context, root, node, segment, rest, found)
+    select(context, steps, root, node, segment, rest, found)
 }
 
 /// The selectors of a segment on one node, each in turn.
 fn select<'a>(
     context: &Context<'a>,
+    steps: &Steps,
     root: Node<'a>,
     node: Node<'a>,
     segment: &Segment,
@@ -102,14 +125,15 @@ fn select<'a>(
     found: Found<'_, 'a>,
 ) -> Result<ControlFlow<()>, Raised> {
     for selector in &segment.selectors {
+        spend(steps, 1)?;
         let flow = match selector {
             Selector::Name(name) => match node.child(context, name) {
-                Some(child) => visit(context, root, child, rest, found)?,
+                Some(child) => visit(context, steps, root, child, rest, found)?,
                 None => ControlFlow::Continue(()),
             },
             Selector::Element { .. } => ControlFlow::Continue(()),
-            Selector::Wildcard => each(context, root, node, None, rest, found)?,
-            Selector::Filter(expression) => each(context, root, node, Some(expression), rest, found)?,
+            Selector::Wildcard => each(context, steps, root, node, None, rest, found)?,
+            Selector::Filter(expression) => each(context, steps, root, node, Some(expression), rest, found)?,
         };
         if flow.is_break() {
             return Ok(flow);
@@ -121,19 +145,20 @@ fn select<'a>(
 /// Every child of a node that passes the filter, if there is one.
 fn each<'a>(
     context: &Context<'a>,
+    steps: &Steps,
     root: Node<'a>,
     node: Node<'a>,
     filter: Option<&Expression>,
     rest: &[Segment],
     found: Found<'_, 'a>,
 ) -> Result<ControlFlow<()>, Raised> {
-    for (_, child) in node.children(context) {
+    for (_, child) in children(context, steps, node)? {
         if let Some(expression) = filter
-            && !expression.test(context, root, child)?
+            && !expression.test(context, steps, root, child)?
         {
             continue;
         }
-        if visit(context, root, child, rest, found)?.is_break() {
+        if visit(context, steps, root, child, rest, found)?.is_break() {
             return Ok(ControlFlow::Break(()));
         }
     }
@@ -143,17 +168,18 @@ fn each<'a>(
 /// A `..` segment: on the node itself, then on every container below.
 fn descend<'a>(
     context: &Context<'a>,
+    steps: &Steps,
     root: Node<'a>,
     node: Node<'a>,
     segment: &Segment,
     rest: &[Segment],
     found: Found<'_, 'a>,
 ) -> Result<ControlFlow<()>, Raised> {
-    if select(context, root, node, segment, rest, found)?.is_break() {
+    if select(context, steps, root, node, segment, rest, found)?.is_break() {
         return Ok(ControlFlow::Break(()));
     }
-    for (_, child) in node.children(context) {
-        if child.is_container() && descend(context, root, child, segment, rest, found)?.is_break() {
+    for (_, child) in children(context, steps, node)? {
+        if child.is_container() && descend(context, steps, root, child, segment, rest, found)?.is_break() {
             return Ok(ControlFlow::Break(()));
         }
     }

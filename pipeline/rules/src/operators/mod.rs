@@ -14,6 +14,7 @@ pub(crate) mod semver;
 mod set;
 
 use crate::judge::Raised;
+use crate::steps::Steps;
 use crate::subject::Subject;
 use compare::{Comparison, Operand};
 use contains::{Contains, NotContains};
@@ -89,12 +90,12 @@ impl Operator {
     ///
     /// # Errors
     /// Where the reference raises.
-    pub(crate) fn holds(&self, subject: &Subject<'_>) -> Result<bool, Raised> {
+    pub(crate) fn holds(&self, subject: &Subject<'_>, steps: &Steps) -> Result<bool, Raised> {
         match self {
             Self::Compare(comparison, operand) => Ok(comparison.holds(subject, operand)),
             Self::Contains(contains) => Ok(contains.holds(subject)),
             Self::NotContains(not_contains) => Ok(not_contains.holds(subject)),
-            Self::Regex(regex) => regex.holds(subject),
+            Self::Regex(regex) => regex.holds(subject, steps),
             Self::In(list) => list.holds(subject),
             Self::Modulo(modulo) => modulo.holds(subject),
             Self::PercentageSplit(split) => split.holds(subject),

@@ -81,11 +81,12 @@ fn parse(value: &str) -> Option<(f64, f64)> {
 }
 
 fn float_of(n: &BigInt) -> Result<f64, Raised> {
-    // Through its digits, which Rust rounds to nearest as Python does.
-    match n.to_string().parse::<f64>() {
-        Ok(x) if x.is_finite() => Ok(x),
-        Ok(_) | Err(_) => Err(Raised::new("MODULO of an int too large for a float raises in the reference")),
+    let too_large = || Raised::new("MODULO of an int too large for a float raises in the reference");
+    if n.bits() > 1024 {
+        return Err(too_large());
     }
+    // Through its digits, which Rust rounds to nearest as Python does.
+    n.to_string().parse().ok().filter(|x: &f64| x.is_finite()).ok_or_else(too_large)
 }
 
 #[cfg(test)]

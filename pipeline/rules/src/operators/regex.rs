@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::judge::Raised;
-use crate::python::re::{Exceeded, Pattern};
+use crate::python::re::Pattern;
+use crate::steps::{Exceeded, Steps};
 use crate::subject::Subject;
 
 /// REGEX with its operand.
@@ -32,16 +33,13 @@ impl Regex {
 
     /// # Errors
     /// A pattern that Python refuses, on any value; one that needs too many steps on this value.
-    pub(super) fn holds(&self, subject: &Subject<'_>) -> Result<bool, Raised> {
+    pub(super) fn holds(&self, subject: &Subject<'_>, steps: &Steps) -> Result<bool, Raised> {
         if matches!(subject, Subject::Missing) {
             return Ok(false);
         }
         let pattern = self.pattern.as_ref().map_err(Raised::new)?;
-        pattern.matches(&subject.to_text()?).map_err(|Exceeded { steps_max }| {
-            Raised::new(format!(
-                "the expression '{}' needs more than {steps_max} steps on this identity",
-                self.text
-            ))
-        })
+        pattern
+            .matches(&subject.to_text()?, steps)
+            .map_err(|Exceeded(reason)| Raised::new(format!("the expression '{}' {reason}", self.text)))
     }
 }

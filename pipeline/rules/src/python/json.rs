@@ -3,6 +3,8 @@
 //! Python takes more than JSON: `NaN`, `Infinity`, halves of surrogate pairs. What it refuses with ValueError makes the
 //! operand a comma list instead; nesting beyond its recursion limit raises.
 
+use std::collections::HashMap;
+
 use super::float_text::write_float;
 use super::int_text::INT_DIGITS_MAX;
 use super::str_repr::{CodePoint, write_repr};
@@ -168,6 +170,7 @@ impl Parser<'_> {
     fn object(&mut self, depth: usize) -> Result<Json, Failure> {
         self.at += 1;
         let mut entries: Vec<(Vec<CodePoint>, Json)> = Vec::new();
+        let mut known: HashMap<Vec<CodePoint>, usize> = HashMap::new();
         self.skip_space();
         if self.peek() == Some('}') {
             self.at += 1;
@@ -184,9 +187,12 @@ impl Parser<'_> {
             }
             self.skip_space();
             let value = self.value(depth)?;
-            match entries.iter_mut().find(|(known, _)| *known == key) {
-                Some(entry) => entry.1 = value,
-                None => entries.push((key, value)),
+            match known.get(&key) {
+                Some(at) => entries[*at].1 = value,
+                None => {
+                    known.insert(key.clone(), entries.len());
+                    entries.push((key, value));
+                }
             }
             self.skip_space();
             match self.next()? {

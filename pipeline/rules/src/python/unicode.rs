@@ -27,18 +27,19 @@ pub(crate) fn decimal_digit(c: char) -> Option<u8> {
     if c.is_ascii() {
         return c.is_ascii_digit().then(|| c as u8 - b'0');
     }
-    if c.general_category() != GeneralCategory::DecimalNumber || !is_assigned(c) {
+    if !is_decimal(c) {
         return None;
     }
     let code = c as u32;
     // Unicode gives decimal digits out in runs from zero to nine; a character's place in its run is its value. (The
     // mathematical digits are five runs without a gap.)
-    let before = (1..50).take_while(|back| is_decimal(code - back)).count();
+    let before = (1..50).take_while(|back| char::from_u32(code - back).is_some_and(is_decimal)).count();
     u8::try_from(before % 10).ok()
 }
 
-fn is_decimal(code: u32) -> bool {
-    char::from_u32(code).is_some_and(|c| c.general_category() == GeneralCategory::DecimalNumber)
+/// Whether it is a decimal digit of any script, ASCII's included.
+pub(crate) fn is_decimal(c: char) -> bool {
+    c.general_category() == GeneralCategory::DecimalNumber && is_assigned(c)
 }
 
 /// `str.isprintable` of one character.

@@ -27,6 +27,7 @@ use super::place::{Place, places};
 use super::text_of::{element, of_text, of_trait};
 use crate::compile::CompiledCondition;
 use crate::operators::Operator;
+use crate::steps::Steps;
 use crate::subject::Subject;
 
 /// A condition's verdict.
@@ -65,7 +66,7 @@ fn at_place(operator: &Operator, place: &Place<'_>, names: &mut Names<'_>) -> Bo
 
 /// What the evaluator says of a value that is the same for every row. Where it raises, SQL says nothing of the row.
 fn always(operator: &Operator, subject: &Subject<'_>) -> Expr {
-    Expr::Const(operator.holds(subject).unwrap_or(false))
+    Expr::Const(operator.holds(subject, &Steps::new()).unwrap_or(false))
 }
 
 /// On a trait, of whatever type.
@@ -150,7 +151,7 @@ fn of_text_column(operator: &Operator, column: &str, text: &str, names: &mut Nam
 /// On true and false.
 fn of_bools(operator: &Operator, path: &str, names: &mut Names<'_>) -> Expr {
     let value = element(path, "Bool", names);
-    let holds = |b| operator.holds(&Subject::Bool(b)).unwrap_or(false);
+    let holds = |b| operator.holds(&Subject::Bool(b), &Steps::new()).unwrap_or(false);
     match (holds(true), holds(false)) {
         (true, true) => Expr::sql(format!("isNotNull({value})")),
         (true, false) => Expr::sql(format!("ifNull({value} = true, 0)")),
@@ -165,7 +166,7 @@ fn of_non_finite(operator: &Operator, path: &str, names: &mut Names<'_>) -> Expr
     Expr::any(
         NonFinite::ALL
             .iter()
-            .filter(|float| operator.holds(&Subject::Float(float.value())).unwrap_or(false))
+            .filter(|float| operator.holds(&Subject::Float(float.value()), &Steps::new()).unwrap_or(false))
             .map(|float| Expr::sql(format!("{value} = ['{}']", float.text()))),
     )
 }

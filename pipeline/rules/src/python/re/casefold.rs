@@ -1,6 +1,8 @@
 //! Case folding as Python's `re` does it: characters are equal that have one lower case, or whose lower cases have one
 //! upper case.
 
+use std::sync::LazyLock;
+
 use crate::python::is_assigned;
 
 /// Lower-case characters, each with the others of the same upper case.
@@ -42,6 +44,10 @@ fn known(c: char, other: Option<char>) -> Option<char> {
 pub(super) fn is_cased(code: u32) -> bool {
     lower(code) != code || upper(code) != code
 }
+
+/// The characters of the basic plane that have another case, in order: few of a wide range do.
+pub(super) static CASED: LazyLock<Vec<u32>> =
+    LazyLock::new(|| (0..=0xffff).filter(|code| is_cased(*code)).collect());
 
 /// Lower case among ASCII letters only.
 pub(super) fn ascii_lower(code: u32) -> u32 {

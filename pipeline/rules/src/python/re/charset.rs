@@ -1,8 +1,8 @@
 //! Sets of characters, compiled: what `[…]`, `\w` or a letter without regard to case accepts.
 
-use super::casefold::{ascii_lower, is_ascii_cased, is_cased, lower, same_upper, upper};
+use super::casefold::{CASED, ascii_lower, is_ascii_cased, is_cased, lower, same_upper, upper};
 use super::tree::{Class, CodePoint, Flags, SetItem};
-use crate::python::unicode::{decimal_digit, is_alphanumeric, is_space};
+use crate::python::unicode::{is_alphanumeric, is_decimal, is_space};
 
 /// The last character of the plane that Python keeps in a map; beyond it folding works otherwise.
 const MAPPED_MAX: CodePoint = 0xffff;
@@ -74,7 +74,7 @@ impl Category {
         let Some(c) = char::from_u32(code) else { return self.negated };
         let holds = match (self.class, self.ascii) {
             (Class::Digit, true) => c.is_ascii_digit(),
-            (Class::Digit, false) => decimal_digit(c).is_some(),
+            (Class::Digit, false) => is_decimal(c),
             (Class::Space, true) => matches!(c, '\t'..='\r' | ' '),
             (Class::Space, false) => is_space(c),
             (Class::Word, ascii) => is_word(c, ascii),
@@ -138,49 +138,65 @@ pub(super) struct CharSet {
     categories: Vec<Category>,
     /// The verdicts for ASCII, one bit each.
     ascii: u128,
+    /// What folding it has cost, in letters.
+    pub(super) folded: usize,
 }
 
 impl CharSet {
     /// A set of several items.
     pub(super) fn of_items(items: &[SetItem], negated: bool, flags: Flags) -> Self {
         let fold = Fold::of(flags);
-        let mut set =
-            Self { fold, negated, ranges: vec![], either_case: vec![], categories: vec![], ascii: 0 };
-        let mut cased = false;
+        let mut set = Self {
+            fold,
+            negated,
+            ranges: vec![],
+            either_case: vec![],
+            categories: vec![],
+            ascii: 0,
+            folded: 0,
+        };
         for item in items {
             match item {
                 SetItem::Category { class, negated } => {
                     let ascii = !flags.has(Flags::UNICODE);
                     set.categories.push(Category { class: *class, negated: *negated, ascii });
                 }
-                SetItem::Literal(code) => set.add(*code, *code, fold, &mut cased),
-                SetItem::Range(low, high) => set.add(*low, *high, fold, &mut cased),
+                SetItem::Literal(code) => set.ranges.push((*code, *code)),
+                SetItem::Range(low, high) if fold != Fold::None && *high > MAPPED_MAX && low < high => {
+                    set.either_case.push((*low, *high));
+                }
+                SetItem::Range(low, high) => set.ranges.push((*low, *high)),
             }
         }
-        // Without a cased character in it, Python looks the text's characters up as they are.
-        set.fold = if cased { fold } else { Fold::None };
+        if fold != Fold::None {
+            set.fold_case(fold);
+        }
         set.finished()
     }
 
-    fn add(&mut self, low: CodePoint, high: CodePoint, fold: Fold, cased: &mut bool) {
-        if fold == Fold::None {
-            self.ranges.push((low, high));
-            return;
-        }
-        for code in low..=high.min(MAPPED_MAX) {
-            let folded = fold.apply(code);
-            self.ranges.push((folded, folded));
-            self.ranges.extend(fold.same_upper(folded).iter().map(|same| (*same, *same)));
-            *cased |= fold.is_cased(code);
-        }
-        if high > MAPPED_MAX {
-            *cased = true;
-            if low == high {
-                self.ranges.push((low, high));
-            } else {
-                self.either_case.push((low, high));
+    /// Adds what the cased characters of its ranges fold to. Those themselves may stay: no character folds to them.
+    fn fold_case(&mut self, fold: Fold) {
+        self.ranges = merged(std::mem::take(&mut self.ranges));
+        self.either_case = merged(std::mem::take(&mut self.either_case));
+        let mut folded = Vec::new();
+        for (low, high) in self.ranges.iter().chain(&self.either_case) {
+            let cased = CASED.partition_point(|code| code < low)..CASED.partition_point(|code| code <= high);
+            for code in CASED[cased].iter().filter(|code| fold.is_cased(**code)) {
+                let lower = fold.apply(*code);
+                folded.push((lower, lower));
+                folded.extend(fold.same_upper(lower).iter().map(|same| (*same, *same)));
             }
         }
+        // Without a cased character in it, Python looks the text's characters up as they are; those beyond the mapped
+        // plane count as cased.
+        let beyond = self.ranges.last().is_some_and(|(_, high)| *high > MAPPED_MAX);
+        if !folded.is_empty() || beyond || !self.either_case.is_empty() {
+            self.fold = fold;
+        } else {
+            self.fold = Fold::None;
+        }
+        self.folded = folded.len();
+        self.ranges.extend(folded);
     }
 
     /// One character, perhaps negated, without regard to case; `None` when case plays no part.
@@ -192,7 +208,10 @@ impl CharSet {
         let folded = fold.apply(code);
         let ranges =
             std::iter::once(folded).chain(fold.same_upper(folded).iter().copied()).map(|c| (c, c)).collect();
-        Some(Self { fold, negated, ranges, either_case: vec![], categories: vec![], ascii: 0 }.finished())
+        Some(
+            Self { fold, negated, ranges, either_case: vec![], categories: vec![], ascii: 0, folded: 0 }
+                .finished(),
+        )
     }
 
     fn finished(mut self) -> Self {
@@ -237,10 +256,69 @@ impl CharSet {
 
     fn looked_up(&self, code: CodePoint) -> bool {
         let code = self.fold.apply(code);
-        let holds = |(low, high): &(CodePoint, CodePoint), code| *low <= code && code <= *high;
         let found = within(&self.ranges, code)
-            || self.either_case.iter().any(|range| holds(range, code) || holds(range, upper(code)))
+            || !self.either_case.is_empty()
+                && (within(&self.either_case, code) || within(&self.either_case, upper(code)))
             || self.categories.iter().any(|category| category.holds(code));
         found != self.negated
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    /// What a range accepts as the definition has it, character by character.
+    fn plainly(low: CodePoint, high: CodePoint, fold: Fold) -> impl Fn(CodePoint) -> bool {
+        let mut accepted: HashSet<CodePoint> = HashSet::new();
+        let mut cased = high > MAPPED_MAX;
+        for member in low..=high.min(MAPPED_MAX) {
+            accepted.insert(fold.apply(member));
+            accepted.extend(fold.same_upper(fold.apply(member)));
+            cased |= fold.is_cased(member);
+        }
+        move |code| {
+            let code = if cased { fold.apply(code) } else { code };
+            let beyond = |code| high > MAPPED_MAX && (low..=high).contains(&code);
+            accepted.contains(&code) || beyond(code) || low < high && beyond(upper(code))
+        }
+    }
+
+    #[test]
+    fn folding_ranges_equals_folding_each_character() {
+        for (low, high) in [
+            (0x30, 0x39),
+            (0x40, 0x2000),
+            (0x41, 0x5a),
+            (0x6b, 0x6b),
+            (0x130, 0x17f),
+            (0x390, 0x3d6),
+            (0x1e9b, 0x1fbe),
+            (0x212a, 0x212b),
+            (0xfb05, 0xfb06),
+            (0xfff0, 0x1_0010),
+            (0x1_0400, 0x1_0400),
+            (0x1_0400, 0x1_0427),
+            (0, 0xffff),
+        ] {
+            for alphabet in [Flags::UNICODE, Flags::ASCII] {
+                let flags = Flags::IGNORE_CASE.with(alphabet);
+                let set = CharSet::of_items(&[SetItem::Range(low, high)], false, flags);
+                let accepts = plainly(low, high, Fold::of(flags));
+                for code in 0..0x1_0450 {
+                    assert_eq!(set.accepts(code), accepts(code), "{low:x}-{high:x} {code:x}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_character_folds_to_one_that_folds_on() {
+        for code in 0..0x11_0000 {
+            for fold in [Fold::Ascii, Fold::Unicode] {
+                assert_eq!(fold.apply(fold.apply(code)), fold.apply(code), "{code:x}");
+            }
+        }
     }
 }

@@ -7,22 +7,31 @@
 use super::charset::{Fold, is_word};
 use super::program::{Address, Instruction, Loop, Place, Program, RepeatOne, Test};
 use super::tree::RepeatKind;
-use super::{Exceeded, MATCH_STEPS_MAX};
+use crate::steps::{Exceeded, STEPS, Steps};
 
-/// Characters scanned in one go for which one step is charged.
-const SCANNED_PER_STEP: u32 = 16;
+/// Characters passed in one go for which one step is charged: as many as take about as long as a step.
+const PASSED_PER_STEP: usize = 16;
+/// The same where each is looked up in a set.
+const LOOKED_UP_PER_STEP: usize = 4;
+/// Entries on the stack, at most: some ten megabytes. A repeat needs a few for each character of the text.
+const STACK_MAX: usize = 1 << 18;
+/// The stack is full.
+const STACK: Exceeded = Exceeded("needs more than 262144 places to go back to");
 
 /// Whether the program matches at the start of the text.
-pub(super) fn matches(program: &Program, text: &str) -> Result<bool, Exceeded> {
+pub(super) fn matches(program: &Program, text: &str, steps: &Steps) -> Result<bool, Exceeded> {
+    steps.take((program.groups + program.counters) / PASSED_PER_STEP)?;
     let mut machine = Machine {
         program,
         text,
         marks: vec![None; program.groups * 2],
         counters: vec![Counter::default(); program.counters],
         stack: Vec::new(),
-        steps_left: MATCH_STEPS_MAX,
+        steps_left: steps.left(),
     };
-    Ok(machine.run(0, 0)?.is_some())
+    let end = machine.run(0, 0);
+    steps.set_left(machine.steps_left);
+    Ok(end?.is_some())
 }
 
 /// A loop's state.
@@ -70,6 +79,9 @@ impl<'a> Machine<'a> {
         let (mut address, mut at) = (address, at);
         loop {
             self.charge(1)?;
+            if self.stack.len() > STACK_MAX {
+                return Err(STACK);
+            }
             let instruction = &program.instructions[address];
             if let Instruction::Done = instruction {
                 return Ok(Some(at));
@@ -83,10 +95,10 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn charge(&mut self, steps: u32) -> Result<(), Exceeded> {
-        self.steps_left =
-            self.steps_left.checked_sub(steps).ok_or(Exceeded { steps_max: MATCH_STEPS_MAX })?;
-        Ok(())
+    fn charge(&mut self, steps: usize) -> Result<(), Exceeded> {
+        let left = u32::try_from(steps).ok().and_then(|steps| self.steps_left.checked_sub(steps));
+        self.steps_left = left.unwrap_or(0);
+        left.map(|_| ()).ok_or(STEPS)
     }
 
     fn step(&mut self, instruction: &'a Instruction, address: Address, at: usize) -> Result<Next, Exceeded> {
@@ -115,6 +127,9 @@ impl<'a> Machine<'a> {
             }
             Instruction::Atomic { end } => self.once(address + 1, at)?.map(|at| (*end, at)),
             Instruction::Look { behind, negated, end } => {
+                // No text is longer than its bytes, so that is the most that is walked back.
+                let walked = usize::try_from(*behind).unwrap_or(usize::MAX).min(at);
+                self.charge(walked / LOOKED_UP_PER_STEP)?;
                 let found = match self.before(at, *behind) {
                     Some(start) if *negated => self.found_and_undone(address + 1, start)?,
                     Some(start) => self.once(address + 1, start)?.is_some(),
@@ -166,6 +181,7 @@ impl<'a> Machine<'a> {
         let floor = self.stack.len();
         let end = self.run(address, at)?;
         if end.is_some() {
+            self.charge((self.stack.len() - floor) / PASSED_PER_STEP)?;
             let mut kept = floor;
             for index in floor..self.stack.len() {
                 if matches!(self.stack[index], Entry::Mark { .. } | Entry::Counter { .. }) {
@@ -279,7 +295,12 @@ impl<'a> Machine<'a> {
                 lowest = end;
             }
         }
-        self.charge(taken / SCANNED_PER_STEP)?;
+        let passed = usize::try_from(taken).unwrap_or(usize::MAX);
+        self.charge(match repeat.test {
+            // One beyond ASCII, which has more than one byte, is looked up in tables.
+            Test::Set(_) => passed / LOOKED_UP_PER_STEP + 2 * (end - at).saturating_sub(passed),
+            Test::Any | Test::NotNewline | Test::Is(_) | Test::IsNot(_) => passed / PASSED_PER_STEP,
+        })?;
         if taken < repeat.min {
             return Ok(None);
         }
@@ -307,12 +328,12 @@ impl<'a> Machine<'a> {
         while wanted.is_some() && self.char_at(at).map(|(code, _)| code) != wanted {
             passed += 1;
             if at <= lowest {
-                self.charge(passed / SCANNED_PER_STEP)?;
+                self.charge(passed / PASSED_PER_STEP)?;
                 return Ok(None);
             }
             at = self.previous(at);
         }
-        self.charge(passed / SCANNED_PER_STEP)?;
+        self.charge(passed / PASSED_PER_STEP)?;
         if at > lowest {
             self.stack.push(Entry::GiveBack { address, lowest, at: self.previous(at) });
         }
@@ -338,7 +359,10 @@ impl<'a> Machine<'a> {
 
     fn reference(&mut self, group: usize, fold: Fold, at: usize) -> Result<Option<usize>, Exceeded> {
         let Some(wanted) = self.group(group) else { return Ok(None) };
-        self.charge(u32::try_from(wanted.len()).unwrap_or(u32::MAX) / SCANNED_PER_STEP)?;
+        self.charge(match fold {
+            Fold::None => wanted.len() / PASSED_PER_STEP,
+            Fold::Ascii | Fold::Unicode => wanted.len() / LOOKED_UP_PER_STEP,
+        })?;
         let mut at = at;
         for c in wanted.chars() {
             match self.char_at(at) {

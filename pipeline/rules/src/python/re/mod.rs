@@ -1,7 +1,7 @@
 //! Python's `re`: the dialect, what it refuses, and `match()`, within a bound of steps.
 //!
 //! ```text
-//! text ──parse──▶ Node tree ──program──▶ instructions ──machine(text)──▶ matches at the start? | Exceeded
+//! text ──parse──▶ Node tree ──program──▶ instructions ──machine(text, steps)──▶ matches at the start? | Exceeded
 //!          └ refused as Python refuses it
 //! ```
 //!
@@ -22,16 +22,14 @@ mod tree;
 
 use std::fmt;
 
+use crate::steps::{Exceeded, Steps};
 pub(crate) use re2::translate;
 
-/// Steps of one match, at most: a few milliseconds. Python goes on for minutes or years on the patterns that need more.
-pub const MATCH_STEPS_MAX: u32 = 2_000_000;
-
-/// A match needed more than [`MATCH_STEPS_MAX`] steps.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Exceeded {
-    pub(crate) steps_max: u32,
-}
+/// Characters of a pattern, at most, and as many again that its sets may have under `(?i)`: what compiles it takes time
+/// and memory in proportion.
+const SIZE_MAX: usize = 1 << 20;
+const TOO_LARGE: PatternError =
+    PatternError("this version takes a million characters, sets under (?i) letter by letter");
 
 /// Why Python refuses a pattern, or this version doesn't know it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -52,13 +50,16 @@ pub(crate) struct Pattern {
 impl Pattern {
     /// `re.compile(text)`.
     pub(crate) fn compile(text: &str) -> Result<Self, PatternError> {
+        if text.len() > SIZE_MAX && text.chars().count() > SIZE_MAX {
+            return Err(TOO_LARGE);
+        }
         let parsed = parse::pattern(text)?;
         Ok(Self { program: program::compile(&parsed)? })
     }
 
     /// Whether `match(text)` finds a match.
-    pub(crate) fn matches(&self, text: &str) -> Result<bool, Exceeded> {
-        machine::matches(&self.program, text)
+    pub(crate) fn matches(&self, text: &str, steps: &Steps) -> Result<bool, Exceeded> {
+        machine::matches(&self.program, text, steps)
     }
 }
 

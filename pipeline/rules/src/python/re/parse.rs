@@ -107,7 +107,7 @@ impl Parser {
                 Token::Char(c) => sequence.push(Node::Literal(c.into())),
             }
         }
-        Ok(sequence.into_iter().flat_map(unwrapped).collect())
+        Ok(unwrapped(sequence))
     }
 
     /// After `[`.

@@ -1,8 +1,8 @@
 //! From a pattern's tree to the instructions that the machine runs.
 
-use super::PatternError;
 use super::charset::{CharSet, Fold};
 use super::tree::{At, CodePoint, Flags, Node, Parsed, RepeatKind, Sequence, Width};
+use super::{PatternError, SIZE_MAX, TOO_LARGE};
 
 /// The index of an instruction.
 pub(super) type Address = usize;
@@ -114,7 +114,8 @@ pub(super) enum Instruction {
 
 /// Compiles a tree.
 pub(super) fn compile(parsed: &Parsed) -> Result<Program, PatternError> {
-    let mut compiler = Compiler { instructions: Vec::new(), counters: 0, widths: &parsed.group_widths };
+    let mut compiler =
+        Compiler { instructions: Vec::new(), counters: 0, folded: 0, widths: &parsed.group_widths };
     compiler.sequence(&parsed.body, parsed.flags)?;
     compiler.instructions.push(Instruction::Done);
     Ok(Program {
@@ -127,6 +128,8 @@ pub(super) fn compile(parsed: &Parsed) -> Result<Program, PatternError> {
 struct Compiler<'a> {
     instructions: Vec<Instruction>,
     counters: usize,
+    /// Letters that sets have folded.
+    folded: usize,
     widths: &'a [Option<Width>],
 }
 
@@ -142,7 +145,13 @@ impl Compiler<'_> {
     }
 
     fn sequence(&mut self, sequence: &Sequence, flags: Flags) -> Result<(), PatternError> {
-        sequence.iter().try_for_each(|node| self.node(node, flags))
+        for node in sequence {
+            self.node(node, flags)?;
+            if self.folded > SIZE_MAX {
+                return Err(TOO_LARGE);
+            }
+        }
+        Ok(())
     }
 
     /// A part that runs by itself, after `reserve`d instruction `at`; gives where it ends.
@@ -155,7 +164,7 @@ impl Compiler<'_> {
     fn node(&mut self, node: &Node, flags: Flags) -> Result<(), PatternError> {
         match node {
             Node::Literal(_) | Node::NotLiteral(_) | Node::Any | Node::Set { .. } => {
-                if let Some(test) = test_of(node, flags) {
+                if let Some(test) = self.test_of(node, flags) {
                     self.instructions.push(Instruction::One(test));
                 }
             }
@@ -230,7 +239,7 @@ impl Compiler<'_> {
             return Err(PatternError("a template repeats nothing"));
         }
         let max = max.unwrap_or(u32::MAX);
-        if let Some(test) = single(body, flags) {
+        if let Some(test) = self.single(body, flags) {
             self.instructions.push(Instruction::RepeatOne(RepeatOne { test, min, max, kind }));
             return Ok(());
         }
@@ -253,35 +262,41 @@ impl Compiler<'_> {
         });
         Ok(())
     }
-}
 
-/// The test that a sequence is, if it is one character. As in Python, a group's flags are not applied within it.
-fn single(sequence: &Sequence, flags: Flags) -> Option<Test> {
-    match sequence.as_slice() {
-        [Node::Group { capture: None, add, remove, body }] => single(body, flags.within(*add, *remove)),
-        [node] => test_of(node, flags),
-        _ => None,
+    /// The test that a sequence is, if it is one character. As in Python, a group's flags are not applied within it.
+    fn single(&mut self, sequence: &Sequence, flags: Flags) -> Option<Test> {
+        match sequence.as_slice() {
+            [Node::Group { capture: None, add, remove, body }] => {
+                self.single(body, flags.within(*add, *remove))
+            }
+            [node] => self.test_of(node, flags),
+            _ => None,
+        }
     }
-}
 
-fn test_of(node: &Node, flags: Flags) -> Option<Test> {
-    let letter = |code: CodePoint, negated| {
-        CharSet::of_letter(code, negated, flags).map(|set| Test::Set(Box::new(set)))
-    };
-    match node {
-        Node::Literal(code) => Some(letter(*code, false).unwrap_or(Test::Is(*code))),
-        Node::NotLiteral(code) => Some(letter(*code, true).unwrap_or(Test::IsNot(*code))),
-        Node::Any if flags.has(Flags::DOT_ALL) => Some(Test::Any),
-        Node::Any => Some(Test::NotNewline),
-        Node::Set { negated, items } => Some(Test::Set(Box::new(CharSet::of_items(items, *negated, flags)))),
-        Node::At(_)
-        | Node::Branch(_)
-        | Node::Group { .. }
-        | Node::Atomic(_)
-        | Node::Repeat { .. }
-        | Node::Look { .. }
-        | Node::Reference(_)
-        | Node::Conditional { .. } => None,
+    fn test_of(&mut self, node: &Node, flags: Flags) -> Option<Test> {
+        let letter = |code: CodePoint, negated| {
+            CharSet::of_letter(code, negated, flags).map(|set| Test::Set(Box::new(set)))
+        };
+        match node {
+            Node::Literal(code) => Some(letter(*code, false).unwrap_or(Test::Is(*code))),
+            Node::NotLiteral(code) => Some(letter(*code, true).unwrap_or(Test::IsNot(*code))),
+            Node::Any if flags.has(Flags::DOT_ALL) => Some(Test::Any),
+            Node::Any => Some(Test::NotNewline),
+            Node::Set { negated, items } => {
+                let set = CharSet::of_items(items, *negated, flags);
+                self.folded += set.folded;
+                Some(Test::Set(Box::new(set)))
+            }
+            Node::At(_)
+            | Node::Branch(_)
+            | Node::Group { .. }
+            | Node::Atomic(_)
+            | Node::Repeat { .. }
+            | Node::Look { .. }
+            | Node::Reference(_)
+            | Node::Conditional { .. } => None,
+        }
     }
 }
 

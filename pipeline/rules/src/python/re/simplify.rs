@@ -1,16 +1,23 @@
 //! What Python's parser makes simpler as it goes. None of it changes what a pattern means, but for letters beyond the
 //! basic plane without regard to case, where a set and a single character fold differently.
 
+use std::collections::HashSet;
+
 use super::tree::{Node, Sequence, SetItem};
 
-/// A group that neither captures nor changes flags, as its parts.
-pub(super) fn unwrapped(node: Node) -> Sequence {
-    if node.is_transparent()
-        && let Node::Group { body, .. } = node
-    {
-        return body;
+/// A sequence whose groups that neither capture nor change flags are their parts.
+pub(super) fn unwrapped(sequence: Sequence) -> Sequence {
+    let mut parts = Sequence::with_capacity(sequence.len());
+    for node in sequence {
+        if node.is_transparent()
+            && let Node::Group { body, .. } = node
+        {
+            parts.extend(body);
+        } else {
+            parts.push(node);
+        }
     }
-    vec![node]
+    parts
 }
 
 /// Alternatives as one sequence: what all begin with stands before, and single characters become a set, as in Python,
@@ -20,16 +27,9 @@ pub(super) fn joined(mut branches: Vec<Sequence>) -> Sequence {
         return branches.pop().unwrap_or_default();
     }
     let mut sequence = Sequence::new();
-    while let Some(first) =
-        branches.first().and_then(|branch| branch.first()).filter(|node| is_plain(node)).cloned()
-    {
-        if !branches.iter().all(|branch| branch.first() == Some(&first)) {
-            break;
-        }
-        for branch in &mut branches {
-            branch.remove(0);
-        }
-        sequence.push(first);
+    let shared = shared_start(&branches);
+    for branch in &mut branches {
+        sequence = branch.drain(..shared).collect();
     }
     let mut items = Vec::new();
     for branch in &branches {
@@ -44,6 +44,16 @@ pub(super) fn joined(mut branches: Vec<Sequence>) -> Sequence {
     }
     sequence.push(Node::Set { negated: false, items: distinct(items) });
     sequence
+}
+
+/// How many parts all begin with.
+fn shared_start(branches: &[Sequence]) -> usize {
+    let Some((first, others)) = branches.split_first() else { return 0 };
+    first
+        .iter()
+        .enumerate()
+        .take_while(|(at, node)| is_plain(node) && others.iter().all(|branch| branch.get(*at) == Some(*node)))
+        .count()
 }
 
 /// Whether two of it are the same by their form: nothing with a pattern within.
@@ -65,12 +75,8 @@ fn is_plain(node: &Node) -> bool {
 }
 
 /// Each item once, in order.
-pub(super) fn distinct(items: Vec<SetItem>) -> Vec<SetItem> {
-    let mut kept: Vec<SetItem> = Vec::with_capacity(items.len());
-    for item in items {
-        if !kept.contains(&item) {
-            kept.push(item);
-        }
-    }
-    kept
+pub(super) fn distinct(mut items: Vec<SetItem>) -> Vec<SetItem> {
+    let mut seen = HashSet::with_capacity(items.len());
+    items.retain(|item| seen.insert(*item));
+    items
 }

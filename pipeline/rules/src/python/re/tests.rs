@@ -1,7 +1,8 @@
 use super::*;
+use crate::steps::STEPS;
 
 fn matches(pattern: &str, text: &str) -> bool {
-    Pattern::compile(pattern).expect(pattern).matches(text).expect("within the bound")
+    Pattern::compile(pattern).expect(pattern).matches(text, &Steps::new()).expect("within the bound")
 }
 
 #[test]
@@ -166,16 +167,67 @@ fn deep_groups_need_no_deep_stack() {
 fn catastrophes_are_bounded() {
     let text = format!("{}!", "a".repeat(40));
     let pattern = Pattern::compile(r"(a+)+\1$").expect("compiles");
-    assert_eq!(pattern.matches(&text), Err(Exceeded { steps_max: MATCH_STEPS_MAX }));
+    assert_eq!(pattern.matches(&text, &Steps::new()), Err(STEPS));
     let pattern = Pattern::compile("(?:){4000000000}+").expect("compiles");
-    assert_eq!(pattern.matches(&text), Err(Exceeded { steps_max: MATCH_STEPS_MAX }));
+    assert_eq!(pattern.matches(&text, &Steps::new()), Err(STEPS));
+}
+
+/// What a match takes from a judgement's steps.
+fn spent(pattern: &str, text: &str) -> u32 {
+    let steps = Steps::new();
+    let _ = Pattern::compile(pattern).expect(pattern).matches(text, &steps);
+    crate::steps::JUDGEMENT_STEPS_MAX - steps.left()
+}
+
+#[test]
+fn what_takes_long_is_paid_for() {
+    let (a, e) = ("a".repeat(2_000), "é".repeat(2_000));
+    assert!(spent("(?<!.{1900}b)(?:)", &a) < 10, "there is nothing behind the start");
+    assert!(spent("a{1900}(?<!.{1900}b)", &a) > 450, "a walk back");
+    assert!(spent(".*", &a) < 200 && spent("[ab]*", &a) > 450 && spent(r"\w*", &e) > 4_000, "a look-up");
+    assert!(spent(r"(a{1000})\1", &a) < 200 && spent(r"(?i)(a{1000})\1", &a) > 240, "a folded comparison");
+    let atomic = |depth: usize| format!("{}(?:()){{1000}}{}", "(?>".repeat(depth), ")".repeat(depth));
+    assert!(spent(&atomic(41), "") > spent(&atomic(1), "") + 40 * 180, "what each atomic group keeps");
+    assert!(spent(&"()".repeat(16_000), "") > 32_000 + 1_000, "room for the groups");
+}
+
+#[test]
+fn the_stack_is_bounded() {
+    for pattern in ["(?:){4000000000}", "(?:()()){300000}", "(?>(?:()){300000})"] {
+        let pattern = Pattern::compile(pattern).expect(pattern);
+        let exceeded = pattern.matches("", &Steps::new()).expect_err("needs too many places");
+        assert!(exceeded.0.contains("places to go back to"), "{exceeded:?}");
+    }
+    assert!(matches("(?:(a)|b)*$", &"ab".repeat(20_000)));
+}
+
+#[test]
+fn a_pattern_is_bounded() {
+    let wide = |sets: usize| "(?i:[\u{1}-\u{ffff}])".repeat(sets);
+    assert!(Pattern::compile(&wide(150)).is_ok());
+    assert_eq!(Pattern::compile(&wide(600)).err(), Some(TOO_LARGE));
+    assert!(Pattern::compile(&"é".repeat(SIZE_MAX)).is_ok());
+    assert_eq!(Pattern::compile(&"a".repeat(SIZE_MAX + 1)).err(), Some(TOO_LARGE));
+}
+
+/// Each of these once took the square of its length, or of its depth: minutes.
+#[test]
+fn long_patterns_compile() {
+    let letters: String = (0x1_0000..0x4_0000_u32).filter_map(char::from_u32).collect();
+    assert!(matches(&format!("[{letters}]"), "\u{3ffff}"));
+    let start = "a".repeat(150_000);
+    assert!(matches(&format!("{start}b|{start}c"), &format!("{start}c")));
+    assert!(matches(&format!("{}{start}{}", "(".repeat(440), ")".repeat(440)), &start));
+    let ranges: String =
+        (0x100..0x2_100_u32).filter_map(char::from_u32).map(|c| format!("{c}-\u{ffff}")).collect();
+    assert!(matches(&format!("(?i)[{ranges}]"), "\u{212a}"));
 }
 
 proptest::proptest! {
     #[test]
     fn no_pattern_panics(pattern in r"[ab1(){}\[\]|*+?.^$\\:=!<>P,\-idwxé]{0,20}", text in "[ab1é\n]{0,12}") {
         if let Ok(pattern) = Pattern::compile(&pattern) {
-            let _ = pattern.matches(&text);
+            let _ = pattern.matches(&text, &Steps::new());
         }
     }
 

@@ -54,7 +54,7 @@ impl Node {
     }
 }
 
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum SetItem {
     Literal(CodePoint),
     Range(CodePoint, CodePoint),
@@ -62,7 +62,7 @@ pub(super) enum SetItem {
 }
 
 /// `\d`, `\s`, `\w`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Class {
     Digit,
     Space,
@@ -186,6 +186,10 @@ impl Width {
             Node::At(_) | Node::Look { .. } => nothing,
             Node::Branch(branches) => {
                 branches.iter().map(|branch| Self::of(branch, groups)).reduce(Self::either).unwrap_or(nothing)
+            }
+            // Known since it was closed: asking again at every level above would take the square of the depth.
+            Node::Group { capture: Some(group), body, .. } => {
+                groups.get(*group).copied().flatten().unwrap_or_else(|| Self::of(body, groups))
             }
             Node::Group { body, .. } | Node::Atomic(body) => Self::of(body, groups),
             Node::Repeat { min, max, body, .. } => {
