@@ -1,5 +1,7 @@
 //! Sets of characters, compiled: what `[…]`, `\w` or a letter without regard to case accepts.
 
+use std::sync::OnceLock;
+
 use super::casefold::{CASED, ascii_lower, is_ascii_cased, is_cased, lower, same_upper, upper};
 use super::tree::{Class, CodePoint, Flags, SetItem};
 use crate::python::unicode::{is_alphanumeric, is_decimal, is_space};
@@ -62,12 +64,20 @@ pub(super) struct Category {
 }
 
 impl Category {
-    /// All that it accepts.
-    fn ranges(self) -> Ranges {
-        let all = ('\0'..=char::MAX).map(u32::from);
-        let accepted = all.filter(|code| Self { negated: false, ..self }.holds(*code));
-        let ranges = merged(accepted.map(|code| (code, code)).collect());
-        if self.negated { without(&[(0, u32::from(char::MAX))], &ranges) } else { ranges }
+    /// All that it accepts. Every character there is was asked once: that takes many milliseconds.
+    fn ranges(self) -> &'static Ranges {
+        static RANGES: [OnceLock<Ranges>; 12] = [const { OnceLock::new() }; 12];
+        let class = match self.class {
+            Class::Digit => 0,
+            Class::Space => 1,
+            Class::Word => 2,
+        };
+        RANGES[class * 4 + usize::from(self.ascii) * 2 + usize::from(self.negated)].get_or_init(|| {
+            let all = ('\0'..=char::MAX).map(u32::from);
+            let accepted = all.filter(|code| Self { negated: false, ..self }.holds(*code));
+            let ranges = merged(accepted.map(|code| (code, code)).collect());
+            if self.negated { without(&[(0, u32::from(char::MAX))], &ranges) } else { ranges }
+        })
     }
 
     fn holds(self, code: CodePoint) -> bool {
