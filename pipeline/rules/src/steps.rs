@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 
-/// Steps of one segment's judgement of one identity, all its conditions together: tens of milliseconds at worst. Python
+/// Steps of one segment's judgement of one identity, all its conditions together: a tenth of a second at worst. Python
 /// goes on for minutes or years on what needs more.
 pub const JUDGEMENT_STEPS_MAX: u32 = 2_000_000;
 

@@ -181,7 +181,7 @@ impl<'a> Machine<'a> {
         let floor = self.stack.len();
         let end = self.run(address, at)?;
         if end.is_some() {
-            self.charge((self.stack.len() - floor) / PASSED_PER_STEP)?;
+            self.charge((self.stack.len() - floor) / LOOKED_UP_PER_STEP)?;
             let mut kept = floor;
             for index in floor..self.stack.len() {
                 if matches!(self.stack[index], Entry::Mark { .. } | Entry::Counter { .. }) {
@@ -298,7 +298,7 @@ impl<'a> Machine<'a> {
         let passed = usize::try_from(taken).unwrap_or(usize::MAX);
         self.charge(match repeat.test {
             // One beyond ASCII, which has more than one byte, is looked up in tables.
-            Test::Set(_) => passed / LOOKED_UP_PER_STEP + 2 * (end - at).saturating_sub(passed),
+            Test::Set(_) => passed / LOOKED_UP_PER_STEP + 4 * (end - at).saturating_sub(passed),
             Test::Any | Test::NotNewline | Test::Is(_) | Test::IsNot(_) => passed / PASSED_PER_STEP,
         })?;
         if taken < repeat.min {

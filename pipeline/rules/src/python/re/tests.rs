@@ -218,6 +218,7 @@ fn long_patterns_compile() {
     let start = "a".repeat(150_000);
     assert!(matches(&format!("{start}b|{start}c"), &format!("{start}c")));
     assert!(matches(&format!("{}{start}{}", "(".repeat(440), ")".repeat(440)), &start));
+    assert!(translate(&r"(?=\d)".repeat(10_000)).is_ok());
     let ranges: String =
         (0x100..0x2_100_u32).filter_map(char::from_u32).map(|c| format!("{c}-\u{ffff}")).collect();
     assert!(matches(&format!("(?i)[{ranges}]"), "\u{212a}"));
