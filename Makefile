@@ -9,8 +9,10 @@ CARGO := cargo
 SERVERS := $(or $(ROLLCALL_SERVERS),$(HOME)/.cache/rollcall/servers)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 CASES ?= 2000000
+# How long each target of `make fuzz` runs. (SECONDS is a variable of bash itself.)
+SECONDS ?= 60
 
-.PHONY: help servers tools build fmt check test demo demo-stop bench differential
+.PHONY: help servers tools build fmt check test demo demo-stop bench differential fuzz
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -57,3 +59,7 @@ bench: servers ## The figures of this machine, each beside its rival in the same
 
 differential: servers ## Our rules engine beside its reference, CASES=2000000 generated cases
 	DIFFERENTIAL_CASES=$(CASES) $(CARGO) test --package rollcall-differential --locked </dev/null -- --nocapture
+
+fuzz: ## Rules and expressions that nobody thought of, SECONDS=60 for each target; found inputs stay in the cache
+	@tests/servers/install --fuzz
+	tests/fuzz/run $(SECONDS)
