@@ -1,17 +1,28 @@
-//! Python's `json.loads` of an IN operand, and `str()` of what the list holds.
+//! Python's `json.loads`, and `str()` of what a list holds.
 //!
-//! Python takes more than JSON: `NaN`, `Infinity`, halves of surrogate pairs. What it refuses with ValueError makes the
-//! operand a comma list instead; nesting beyond its recursion limit raises.
+//! ```text
+//! text ──Parser──▶ Json   numbers exact, keys once each: where the first stood, with what the last said
+//!         └ Failure: no JSON (ValueError) · nested too deep (RecursionError)
+//! IN's operand ──parse_string_list──▶ str() of each element
+//! ```
+//!
+//! Python takes more than JSON: `NaN`, `Infinity`, halves of surrogate pairs; and less: an int of more than 4,300
+//! digits is no int. Nothing else is read into a text: strings without an escape are borrowed from it.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::fmt;
 
 use super::float_text::write_float;
-use super::int_text::INT_DIGITS_MAX;
+use super::int_text::{INT_DIGITS_MAX, Int};
 use super::str_repr::{CodePoint, write_repr};
-use super::{bool_text, parse_float, parse_int};
+use super::{bool_text, parse_int};
 
 /// Deeper nesting exceeds Python's recursion limit of 1,000 frames, of which the reference has used a few.
-const DEPTH_MAX: usize = 900;
+const LIST_DEPTH_MAX: usize = 900;
+
+/// Objects up to this size are searched for a key that stands twice by comparing, larger ones by hashing.
+const COMPARED_ENTRIES_MAX: usize = 32;
 
 /// What Python makes of the text of a list.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,52 +37,112 @@ pub(crate) enum StringList {
 
 /// `[str(v) for v in json.loads(text)]`, for text that starts with `[`.
 pub(crate) fn parse_string_list(text: &str) -> StringList {
-    let chars: Vec<char> = text.chars().collect();
-    let mut parser = Parser { chars: &chars, at: 0 };
-    let list = match parser.value(0) {
-        Ok(Json::List(items)) if parser.at_end() => items,
-        Ok(_) | Err(Failure::Invalid) => return StringList::Invalid,
-        Err(Failure::TooDeep) => return StringList::TooDeep,
-    };
-    StringList::Items(list.iter().filter_map(Json::text).collect())
+    let mut parser = Parser::new(text, LIST_DEPTH_MAX);
+    match parser.value(0).and_then(|value| parser.end().map(|()| value)) {
+        Ok(Json::List { items, .. }) => StringList::Items(items.iter().filter_map(Json::text).collect()),
+        Err(Failure::TooDeep) => StringList::TooDeep,
+        Ok(Json::Null | Json::Bool(_) | Json::Int(_) | Json::Float(_) | Json::Text(_) | Json::Object(_))
+        | Err(Failure::Expected { .. } | Failure::Digits { .. }) => StringList::Invalid,
+    }
 }
 
-enum Failure {
-    Invalid,
+/// Why text can't be read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Failure {
+    /// Something else should stand at this byte.
+    Expected {
+        /// What.
+        what: &'static str,
+        /// Where.
+        at: usize,
+    },
+    /// An int of too many digits ends before this byte.
+    Digits {
+        /// Where.
+        at: usize,
+    },
+    /// Nested deeper than was allowed.
     TooDeep,
 }
 
-enum Json {
-    Null,
-    Bool(bool),
-    /// Its text as Python prints it.
-    Int(String),
-    Float(f64),
-    Str(Vec<CodePoint>),
-    List(Vec<Json>),
-    /// Keys once each, in the order in which they first stood.
-    Object(Vec<(Vec<CodePoint>, Json)>),
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Expected { what, at } => write!(f, "{what} expected at byte {at}"),
+            Self::Digits { at } => {
+                write!(f, "the int before byte {at} has more than the {INT_DIGITS_MAX} digits that Python reads")
+            }
+            Self::TooDeep => f.write_str("nested too deep"),
+        }
+    }
 }
 
-impl Json {
-    /// Python's `str()`, where it is text that can be compared with.
-    fn text(&self) -> Option<String> {
-        if let Self::Str(codes) = self {
-            return codes.iter().map(|code| char::from_u32(*code)).collect();
+/// A string.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Text<'a> {
+    /// Text.
+    Whole(Cow<'a, str>),
+    /// Code points with a half of a surrogate pair among them, which is no text.
+    Halves(Vec<CodePoint>),
+}
+
+/// A value.
+#[derive(Clone, Debug)]
+pub(crate) enum Json<'a> {
+    Null,
+    Bool(bool),
+    Int(Int),
+    Float(f64),
+    Text(Text<'a>),
+    List {
+        items: Vec<Json<'a>>,
+        /// As it stands in the text.
+        raw: &'a str,
+    },
+    /// Keys once each, in the order in which they first stood.
+    Object(Vec<(Text<'a>, Json<'a>)>),
+}
+
+impl Json<'_> {
+    /// What it is, for people.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Bool(_) => "a bool",
+            Self::Int(_) | Self::Float(_) => "a number",
+            Self::Text(Text::Whole(_)) => "text",
+            Self::Text(Text::Halves(_)) => "text with half of a surrogate pair",
+            Self::List { .. } => "a list",
+            Self::Object(_) => "an object",
         }
-        let mut out = String::new();
-        self.write_repr(&mut out).ok()?;
-        Some(out)
     }
 
-    fn write_repr(&self, out: &mut String) -> std::fmt::Result {
+    /// Python's `str()`, where it is text that can be compared with.
+    pub(crate) fn text(&self) -> Option<String> {
+        match self {
+            Self::Text(Text::Whole(text)) => Some(text.clone().into_owned()),
+            Self::Text(Text::Halves(_)) => None,
+            Self::Null
+            | Self::Bool(_)
+            | Self::Int(_)
+            | Self::Float(_)
+            | Self::List { .. }
+            | Self::Object(_) => {
+                let mut out = String::new();
+                self.write_repr(&mut out).ok()?;
+                Some(out)
+            }
+        }
+    }
+
+    fn write_repr(&self, out: &mut String) -> fmt::Result {
         match self {
             Self::Null => out.push_str("None"),
             Self::Bool(b) => out.push_str(bool_text(*b)),
-            Self::Int(digits) => out.push_str(digits),
+            Self::Int(n) => out.push_str(&n.text()),
             Self::Float(x) => write_float(*x, out)?,
-            Self::Str(codes) => write_repr(codes, out)?,
-            Self::List(items) => {
+            Self::Text(text) => text.write_repr(out)?,
+            Self::List { items, .. } => {
                 out.push('[');
                 for (n, item) in items.iter().enumerate() {
                     out.push_str(if n == 0 { "" } else { ", " });
@@ -83,7 +154,7 @@ impl Json {
                 out.push('{');
                 for (n, (key, value)) in entries.iter().enumerate() {
                     out.push_str(if n == 0 { "" } else { ", " });
-                    write_repr(key, out)?;
+                    key.write_repr(out)?;
                     out.push_str(": ");
                     value.write_repr(out)?;
                 }
@@ -94,148 +165,259 @@ impl Json {
     }
 }
 
-struct Parser<'a> {
-    chars: &'a [char],
-    at: usize,
+impl Text<'_> {
+    fn write_repr(&self, out: &mut String) -> fmt::Result {
+        match self {
+            Self::Whole(text) => write_repr(&text.chars().map(CodePoint::from).collect::<Vec<_>>(), out),
+            Self::Halves(codes) => write_repr(codes, out),
+        }
+    }
 }
 
-impl Parser<'_> {
-    fn peek(&self) -> Option<char> {
-        self.chars.get(self.at).copied()
+/// Reads values off a text, one after the other.
+#[derive(Debug)]
+pub(crate) struct Parser<'a> {
+    text: &'a str,
+    at: usize,
+    depth_max: usize,
+}
+
+impl<'a> Parser<'a> {
+    /// Recurses no deeper than `depth_max` lists and objects.
+    pub(crate) fn new(text: &'a str, depth_max: usize) -> Self {
+        Self { text, at: 0, depth_max }
     }
 
-    fn next(&mut self) -> Result<char, Failure> {
-        let c = self.peek().ok_or(Failure::Invalid)?;
-        self.at += 1;
-        Ok(c)
+    /// The next byte.
+    pub(crate) fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
     }
 
-    fn skip_space(&mut self) {
-        while matches!(self.peek(), Some(' ' | '\t' | '\n' | '\r')) {
+    /// What is left.
+    pub(crate) fn rest(&self) -> &'a str {
+        self.since(self.at, self.text.len())
+    }
+
+    /// Goes over text that is known.
+    pub(crate) fn skip(&mut self, bytes: usize) {
+        self.at += bytes;
+    }
+
+    /// Both ends stand before or after an ASCII byte, or at an end of the text.
+    fn since(&self, start: usize, end: usize) -> &'a str {
+        self.text.get(start..end).unwrap_or_default()
+    }
+
+    fn expected(&self, what: &'static str) -> Failure {
+        Failure::Expected { what, at: self.at }
+    }
+
+    pub(crate) fn skip_space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
             self.at += 1;
         }
     }
 
-    fn at_end(&mut self) -> bool {
+    /// Nothing but space may follow.
+    pub(crate) fn end(&mut self) -> Result<(), Failure> {
         self.skip_space();
-        self.at == self.chars.len()
+        if self.at == self.text.len() { Ok(()) } else { Err(self.expected("the end")) }
     }
 
-    fn word(&mut self, word: &str, value: Json) -> Result<Json, Failure> {
-        for expected in word.chars() {
-            if self.next()? != expected {
-                return Err(Failure::Invalid);
-            }
+    /// One given byte.
+    pub(crate) fn byte(&mut self, byte: u8, what: &'static str) -> Result<(), Failure> {
+        if self.peek() != Some(byte) {
+            return Err(self.expected(what));
         }
+        self.at += 1;
+        Ok(())
+    }
+
+    fn word(&mut self, word: &'static str, value: Json<'a>) -> Result<Json<'a>, Failure> {
+        if !self.text.as_bytes()[self.at..].starts_with(word.as_bytes()) {
+            return Err(self.expected("a value"));
+        }
+        self.at += word.len();
         Ok(value)
     }
 
-    fn value(&mut self, depth: usize) -> Result<Json, Failure> {
-        match self.peek().ok_or(Failure::Invalid)? {
-            '[' | '{' if depth >= DEPTH_MAX => Err(Failure::TooDeep),
-            '[' => self.list(depth + 1),
-            '{' => self.object(depth + 1),
-            '"' => self.string().map(Json::Str),
-            'n' => self.word("null", Json::Null),
-            't' => self.word("true", Json::Bool(true)),
-            'f' => self.word("false", Json::Bool(false)),
-            'N' => self.word("NaN", Json::Float(f64::NAN)),
-            'I' => self.word("Infinity", Json::Float(f64::INFINITY)),
-            '-' if self.chars.get(self.at + 1) == Some(&'I') => {
+    /// A value; `depth` is how many lists and objects are open around it.
+    pub(crate) fn value(&mut self, depth: usize) -> Result<Json<'a>, Failure> {
+        match self.peek().ok_or_else(|| self.expected("a value"))? {
+            b'[' | b'{' if depth >= self.depth_max => Err(Failure::TooDeep),
+            b'[' => self.list(depth + 1),
+            b'{' => self.object(depth + 1),
+            b'"' => self.string().map(Json::Text),
+            b'n' => self.word("null", Json::Null),
+            b't' => self.word("true", Json::Bool(true)),
+            b'f' => self.word("false", Json::Bool(false)),
+            b'N' => self.word("NaN", Json::Float(f64::NAN)),
+            b'I' => self.word("Infinity", Json::Float(f64::INFINITY)),
+            b'-' if self.text.as_bytes().get(self.at + 1) == Some(&b'I') => {
                 self.word("-Infinity", Json::Float(f64::NEG_INFINITY))
             }
             _ => self.number(),
         }
     }
 
-    fn list(&mut self, depth: usize) -> Result<Json, Failure> {
+    fn list(&mut self, depth: usize) -> Result<Json<'a>, Failure> {
+        let start = self.at;
         self.at += 1;
         let mut items = Vec::new();
         self.skip_space();
-        if self.peek() == Some(']') {
+        if self.peek() == Some(b']') {
             self.at += 1;
-            return Ok(Json::List(items));
+            return Ok(Json::List { items, raw: self.since(start, self.at) });
         }
         loop {
             items.push(self.value(depth)?);
             self.skip_space();
-            match self.next()? {
-                ',' => self.skip_space(),
-                ']' => return Ok(Json::List(items)),
-                _ => return Err(Failure::Invalid),
+            match self.peek() {
+                Some(b',') => {
+                    self.at += 1;
+                    self.skip_space();
+                }
+                Some(b']') => {
+                    self.at += 1;
+                    return Ok(Json::List { items, raw: self.since(start, self.at) });
+                }
+                _ => return Err(self.expected("',' or ']'")),
             }
         }
     }
 
-    fn object(&mut self, depth: usize) -> Result<Json, Failure> {
-        self.at += 1;
-        let mut entries: Vec<(Vec<CodePoint>, Json)> = Vec::new();
-        let mut known: HashMap<Vec<CodePoint>, usize> = HashMap::new();
+    fn object(&mut self, depth: usize) -> Result<Json<'a>, Failure> {
+        let mut entries = Vec::new();
+        self.entries(|parser, key| {
+            let value = parser.value(depth)?;
+            entries.push((key, value));
+            Ok(())
+        })?;
+        Ok(Json::Object(distinct(entries)))
+    }
+
+    /// An object's keys in turn, whose values `value` reads; a key may come twice.
+    pub(crate) fn entries(
+        &mut self,
+        mut value: impl FnMut(&mut Self, Text<'a>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.byte(b'{', "'{'")?;
         self.skip_space();
-        if self.peek() == Some('}') {
+        if self.peek() == Some(b'}') {
             self.at += 1;
-            return Ok(Json::Object(entries));
+            return Ok(());
         }
         loop {
-            if self.peek() != Some('"') {
-                return Err(Failure::Invalid);
+            if self.peek() != Some(b'"') {
+                return Err(self.expected("a key"));
             }
             let key = self.string()?;
             self.skip_space();
-            if self.next()? != ':' {
-                return Err(Failure::Invalid);
-            }
+            self.byte(b':', "':'")?;
             self.skip_space();
-            let value = self.value(depth)?;
-            match known.get(&key) {
-                Some(at) => entries[*at].1 = value,
-                None => {
-                    known.insert(key.clone(), entries.len());
-                    entries.push((key, value));
+            value(self, key)?;
+            self.skip_space();
+            match self.peek() {
+                Some(b',') => {
+                    self.at += 1;
+                    self.skip_space();
                 }
-            }
-            self.skip_space();
-            match self.next()? {
-                ',' => self.skip_space(),
-                '}' => return Ok(Json::Object(entries)),
-                _ => return Err(Failure::Invalid),
+                Some(b'}') => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                _ => return Err(self.expected("',' or '}'")),
             }
         }
     }
 
-    fn string(&mut self) -> Result<Vec<CodePoint>, Failure> {
+    /// Goes on to the next quote, backslash, control character or the end.
+    fn plain(&mut self) {
+        let rest = &self.text.as_bytes()[self.at..];
+        let special = |b: &u8| matches!(*b, b'"' | b'\\' | 0..0x20);
+        self.at += rest.iter().position(special).unwrap_or(rest.len());
+    }
+
+    fn string(&mut self) -> Result<Text<'a>, Failure> {
         self.at += 1;
-        let mut codes = Vec::new();
+        let start = self.at;
+        self.plain();
+        let plain = self.since(start, self.at);
+        if self.peek() == Some(b'"') {
+            self.at += 1;
+            return Ok(Text::Whole(Cow::Borrowed(plain)));
+        }
+        let mut text = plain.to_owned();
         loop {
-            match self.next()? {
-                '"' => return Ok(codes),
-                '\\' => {
-                    let code = self.escape()?;
-                    codes.push(code);
+            match self.peek() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(Text::Whole(Cow::Owned(text)));
                 }
-                c if c < ' ' => return Err(Failure::Invalid),
-                c => codes.push(CodePoint::from(c)),
+                Some(b'\\') => {
+                    let code = self.escape()?;
+                    match char::from_u32(code) {
+                        Some(c) => text.push(c),
+                        None => return self.string_with_halves(&text, code),
+                    }
+                }
+                Some(0..0x20) => return Err(self.expected("an escape instead of a control character")),
+                Some(_) => {
+                    let start = self.at;
+                    self.plain();
+                    text.push_str(self.since(start, self.at));
+                }
+                None => return Err(self.expected("'\"'")),
             }
         }
     }
 
+    /// The rest of a string that has half of a pair after `before`.
+    fn string_with_halves(&mut self, before: &str, half: CodePoint) -> Result<Text<'a>, Failure> {
+        let mut codes: Vec<CodePoint> = before.chars().map(CodePoint::from).collect();
+        codes.push(half);
+        loop {
+            match self.peek() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(Text::Halves(codes));
+                }
+                Some(b'\\') => codes.push(self.escape()?),
+                Some(0..0x20) => return Err(self.expected("an escape instead of a control character")),
+                Some(_) => {
+                    let start = self.at;
+                    self.plain();
+                    codes.extend(self.since(start, self.at).chars().map(CodePoint::from));
+                }
+                None => return Err(self.expected("'\"'")),
+            }
+        }
+    }
+
+    /// At a backslash.
     fn escape(&mut self) -> Result<CodePoint, Failure> {
-        Ok(CodePoint::from(match self.next()? {
-            'u' => return self.unicode_escape(),
-            'b' => '\u{8}',
-            'f' => '\u{c}',
-            'n' => '\n',
-            'r' => '\r',
-            't' => '\t',
-            c @ ('"' | '\\' | '/') => c,
-            _ => return Err(Failure::Invalid),
-        }))
+        self.at += 1;
+        let c = match self.peek() {
+            Some(b'u') => {
+                self.at += 1;
+                return self.unicode_escape();
+            }
+            Some(b'b') => '\u{8}',
+            Some(b'f') => '\u{c}',
+            Some(b'n') => '\n',
+            Some(b'r') => '\r',
+            Some(b't') => '\t',
+            Some(b @ (b'"' | b'\\' | b'/')) => char::from(b),
+            _ => return Err(self.expected("an escape")),
+        };
+        self.at += 1;
+        Ok(CodePoint::from(c))
     }
 
     /// After `\u`: one unit, or a pair of surrogates joined. A half without its other half stays as it is.
     fn unicode_escape(&mut self) -> Result<CodePoint, Failure> {
         let high = self.hex4()?;
-        let paired = self.chars.get(self.at..self.at + 2) == Some(&['\\', 'u']);
+        let paired = self.text.as_bytes()[self.at..].starts_with(b"\\u");
         if !(0xd800..0xdc00).contains(&high) || !paired {
             return Ok(high);
         }
@@ -255,45 +437,55 @@ impl Parser<'_> {
     fn hex4(&mut self) -> Result<CodePoint, Failure> {
         let mut code = 0;
         for _ in 0..4 {
-            code = code * 16 + self.next()?.to_digit(16).ok_or(Failure::Invalid)?;
+            let digit = self.peek().and_then(|b| char::from(b).to_digit(16));
+            code = code * 16 + digit.ok_or_else(|| self.expected("a hexadecimal digit"))?;
+            self.at += 1;
         }
         Ok(code)
     }
 
-    fn number(&mut self) -> Result<Json, Failure> {
+    fn number(&mut self) -> Result<Json<'a>, Failure> {
         let start = self.at;
-        if self.peek() == Some('-') {
+        if self.peek() == Some(b'-') {
             self.at += 1;
         }
+        let digits_start = self.at;
         match self.peek() {
-            Some('0') => self.at += 1,
-            Some('1'..='9') => self.digits(),
-            _ => return Err(Failure::Invalid),
+            Some(b'0') => self.at += 1,
+            Some(b'1'..=b'9') => self.digits(),
+            _ => {
+                self.at = start;
+                return Err(self.expected("a value"));
+            }
         }
         let int_end = self.at;
-        if self.peek() == Some('.') && self.digit_at(self.at + 1) {
+        if self.peek() == Some(b'.') && self.digit_at(self.at + 1) {
             self.at += 1;
             self.digits();
         }
-        if matches!(self.peek(), Some('e' | 'E')) {
-            let signed = usize::from(matches!(self.chars.get(self.at + 1), Some('+' | '-')));
+        if matches!(self.peek(), Some(b'e' | b'E')) {
+            let signed = usize::from(matches!(self.text.as_bytes().get(self.at + 1), Some(b'+' | b'-')));
             if self.digit_at(self.at + 1 + signed) {
                 self.at += 1 + signed;
                 self.digits();
             }
         }
-        let text: String = self.chars[start..self.at].iter().collect();
+        let text = self.since(start, self.at);
         if self.at > int_end {
-            return parse_float(&text).map(Json::Float).ok_or(Failure::Invalid);
+            // JSON's floats are a part of Rust's grammar, and both round to nearest.
+            return text.parse().map(Json::Float).map_err(|_| self.expected("a value"));
         }
-        if text.trim_start_matches('-').len() > INT_DIGITS_MAX {
-            return Err(Failure::Invalid);
+        if int_end - digits_start > INT_DIGITS_MAX {
+            return Err(Failure::Digits { at: self.at });
         }
-        parse_int(&text).map(|n| Json::Int(n.text())).ok_or(Failure::Invalid)
+        if let Ok(n) = text.parse() {
+            return Ok(Json::Int(Int::Small(n)));
+        }
+        parse_int(text).map(Json::Int).ok_or_else(|| self.expected("a value"))
     }
 
     fn digit_at(&self, at: usize) -> bool {
-        self.chars.get(at).is_some_and(char::is_ascii_digit)
+        self.text.as_bytes().get(at).is_some_and(u8::is_ascii_digit)
     }
 
     fn digits(&mut self) {
@@ -301,6 +493,31 @@ impl Parser<'_> {
             self.at += 1;
         }
     }
+}
+
+/// Each key once: where it first stood, with its last value.
+fn distinct<'a>(entries: Vec<(Text<'a>, Json<'a>)>) -> Vec<(Text<'a>, Json<'a>)> {
+    let repeats = if entries.len() <= COMPARED_ENTRIES_MAX {
+        (1..entries.len()).any(|n| entries[..n].iter().any(|(known, _)| *known == entries[n].0))
+    } else {
+        let keys: HashSet<&Text<'_>> = entries.iter().map(|(key, _)| key).collect();
+        keys.len() < entries.len()
+    };
+    if !repeats {
+        return entries;
+    }
+    let mut places: HashMap<Text<'a>, usize> = HashMap::new();
+    let mut once: Vec<(Text<'a>, Json<'a>)> = Vec::new();
+    for (key, value) in entries {
+        match places.get(&key) {
+            Some(place) => once[*place].1 = value,
+            None => {
+                places.insert(key.clone(), once.len());
+                once.push((key, value));
+            }
+        }
+    }
+    once
 }
 
 #[cfg(test)]
@@ -322,7 +539,16 @@ mod tests {
         );
         assert_eq!(items(r#"[["a", 1, {"k": null, "k": "it's"}]] "#), [r#"['a', 1, {'k': "it's"}]"#]);
         assert_eq!(items(r#"["\ud800", ["\ud800"]]"#), [r"['\ud800']"]);
+        assert_eq!(items(r#"["a\nb\u00e9", ["\ud83dx\ud83d\ude00"]]"#), ["a\nbé", r"['\ud83dx😀']"]);
         assert!(items("[]").is_empty());
+    }
+
+    #[test]
+    fn keys_stand_where_they_first_stood() {
+        let many: String = (0..100).map(|n| format!("\"k{}\":{n},", n % 40)).collect();
+        let text = items(&format!("[{{{many}\"k7\":null}}]")).remove(0);
+        assert!(text.starts_with("{'k0': 80, 'k1': 81,") && text.contains("'k7': None, 'k8': 88"), "{text}");
+        assert!(text.contains("'k20': 60,") && text.ends_with("'k39': 79}"), "{text}");
     }
 
     #[test]
@@ -335,14 +561,25 @@ mod tests {
             "[+1]",
             "[.5]",
             "[1.]",
+            "[1e]",
+            "[-]",
             "[\"\n\"]",
             "['a']",
             "[1]x",
             "[tru]",
             "[\"\\x\"]",
+            "[\"\\u12g4\"]",
+            "[\"a",
+            "[\"\\ud800",
+            "[\"\\ud800\u{1}\"]",
+            "[{1:2}]",
+            "[{\"a\" 1}]",
+            "[\u{a0}1]",
         ] {
             assert_eq!(parse_string_list(text), StringList::Invalid, "{text:?}");
         }
+        assert_eq!(parse_string_list(&format!("[{}]", "1".repeat(4301))), StringList::Invalid);
+        assert_eq!(items(&format!("[-{}]", "1".repeat(4300))).len(), 1);
         assert_eq!(parse_string_list(&"[".repeat(2_000)), StringList::TooDeep);
     }
 }

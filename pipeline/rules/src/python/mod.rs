@@ -10,7 +10,7 @@ mod unicode_14;
 
 pub(crate) use float_text::{parse_float, remainder, write_float};
 pub(crate) use int_text::{INT_DIGITS_MAX, Int, parse_int};
-pub(crate) use json::{StringList, parse_string_list};
+pub(crate) use json::{Failure, Json, Parser, StringList, Text, parse_string_list};
 pub(crate) use unicode_14::is_assigned;
 
 /// Python's `str()` of a truth value.
