@@ -53,6 +53,7 @@ pub(crate) fn judge<'c>(
         identity_key: &identity_key,
         traits: &image.traits,
         system_traits: &image.system_traits,
+        tree: None,
     };
     for segment in catalog.segments_of(&environment.project_id) {
         let id = &segment.doc.id;

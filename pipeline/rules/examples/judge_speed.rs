@@ -27,6 +27,7 @@ fn main() {
         identity_key: "env_abc_alice",
         traits: &traits,
         system_traits: &none,
+        tree: None,
     };
     for (property, operator, value) in [
         ("plan", "EQUAL", "scale"),

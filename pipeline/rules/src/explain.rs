@@ -147,6 +147,6 @@ impl CompiledCondition {
 fn split(judged: Result<bool, Raised>) -> (Option<bool>, Option<String>) {
     match judged {
         Ok(verdict) => (Some(verdict), None),
-        Err(Raised { reason }) => (None, Some(reason)),
+        Err(Raised { reason, .. }) => (None, Some(reason)),
     }
 }

@@ -21,11 +21,27 @@ use crate::subject::Subject;
 pub struct Raised {
     /// What raised; names the rule's text, never the identity's values.
     pub reason: String,
+    /// Who doesn't answer.
+    pub by: Raiser,
+}
+
+/// Who doesn't answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Raiser {
+    /// The reference: that is its answer.
+    Reference,
+    /// This version, where the reference would answer, in time.
+    Rollcall,
 }
 
 impl Raised {
     pub(crate) fn new(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into() }
+        Self { reason: reason.into(), by: Raiser::Reference }
+    }
+
+    /// What this version can't answer.
+    pub(crate) fn unknown(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), by: Raiser::Rollcall }
     }
 }
 
@@ -93,7 +109,10 @@ fn decide<T>(
         GroupType::Any => (true, true),
         GroupType::None => (true, false),
         GroupType::Unknown(name) => {
-            return Err(Raised::new(format!("the rule type '{name}' raises in the reference")));
+            return Err(Raised::new(match &**name {
+                "" => "a rule without a type raises in the reference".to_owned(),
+                name => format!("the rule type '{name}' raises in the reference"),
+            }));
         }
     };
     for item in items {

@@ -6,6 +6,8 @@
 //!                          ├─ unsupported() ─▶ why no identity may be judged by it at all (static)
 //!                          └─ explain(&Context) ─▶ the same tree with every value and verdict
 //!
+//! a line of JSON ──LineReader──▶ Context and CompiledSegment, for rules under test
+//!
 //! Context ──property──▶ Subject (coerced value) ──operator(operand)──▶ verdict
 //! ```
 //!
@@ -15,6 +17,7 @@
 
 mod compile;
 mod context;
+mod document;
 mod explain;
 mod jsonpath;
 mod judge;
@@ -26,7 +29,8 @@ mod steps;
 mod subject;
 
 pub use compile::{CompiledSegment, RULE_DEPTH_MAX};
-pub use context::Context;
+pub use context::{Context, DocumentTree};
+pub use document::{JudgeLine, LineError, LineReader, PredicateLine};
 pub use explain::{ConditionExplanation, Explanation, RuleExplanation};
-pub use judge::Raised;
+pub use judge::{Raised, Raiser};
 pub use steps::JUDGEMENT_STEPS_MAX;

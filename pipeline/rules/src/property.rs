@@ -115,6 +115,7 @@ mod tests {
             identity_key: "env_007",
             traits: &traits,
             system_traits: &system_traits,
+            tree: None,
         };
         let subject = Property::compile(Some(property), false).resolve(&context, &Steps::new()).unwrap();
         format!("{} {}", subject.type_name(), subject.to_text().unwrap())
@@ -173,6 +174,7 @@ mod tests {
                     identity_key: "k",
                     traits: &none,
                     system_traits: &none,
+                    tree: None,
                 };
                 let _ = Property::compile(Some(&format!("$.{rest}")), false).resolve(&context, &Steps::new());
             }

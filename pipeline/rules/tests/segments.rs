@@ -34,6 +34,7 @@ fn context<'a>(traits: &'a Traits, system_traits: &'a Traits) -> Context<'a> {
         identity_key: "env_abc_alice",
         traits,
         system_traits,
+        tree: None,
     }
 }
 

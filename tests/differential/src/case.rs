@@ -84,6 +84,7 @@ impl Case {
             identity_key: &self.identity_key,
             traits: &self.traits,
             system_traits: &self.system_traits,
+            tree: None,
         }
     }
 
@@ -129,8 +130,9 @@ fn optional(value: Option<&str>) -> String {
     value.map_or_else(|| "null".to_owned(), text)
 }
 
-/// Python's JSON has numbers of any size, NaN and the infinities.
-fn json_value(value: &Value) -> String {
+/// A value in Python's JSON, which has numbers of any size, NaN and the infinities.
+#[must_use]
+pub fn json_value(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),
         Value::Bool(b) => b.to_string(),

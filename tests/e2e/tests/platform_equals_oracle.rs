@@ -142,6 +142,7 @@ fn judge(whole: &Whole) -> (Members, BTreeSet<i64>) {
                     identity_key: &identity_key,
                     traits: &image.traits,
                     system_traits: &image.system_traits,
+                    tree: None,
                 };
                 if segment.judge(&context).unwrap() {
                     found.insert(*id);

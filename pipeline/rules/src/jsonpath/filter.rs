@@ -5,15 +5,16 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use num_bigint::BigInt;
 use num_traits::FromPrimitive;
 use rollcall_model::Value;
 
-use super::walk::{Leaf, Node, children, spend, visit};
+use super::walk::{Leaf, Node, UNWALKED, children, spend, visit};
 use super::{CompileError, Query};
-use crate::context::Context;
+use crate::context::{Context, DocumentTree};
 use crate::judge::Raised;
 use crate::steps::Steps;
 
@@ -173,6 +174,10 @@ impl Expression {
         root: Node<'a>,
         current: Node<'a>,
     ) -> Result<bool, Raised> {
+        // Filters count and compare whole objects, so that even the answer of one that looks elsewhere may hang on it.
+        if context.tree.is_some_and(DocumentTree::has_other) {
+            return Err(Raised::unknown(UNWALKED));
+        }
         Ok(truthy(&self.worth(Place { context, steps, root, current })?, context))
     }
 
@@ -233,7 +238,9 @@ impl<'a> Scalar<'a> {
                 Value::Float(x) => Self::Float(*x),
                 Value::Str(text) => Self::Text(Cow::Borrowed(text)),
             },
-            Node::Root | Node::Environment | Node::Identity | Node::Traits => Self::Object(node),
+            Node::Root | Node::Environment | Node::Identity | Node::Traits | Node::Other => {
+                Self::Object(node)
+            }
         }
     }
 }
@@ -279,7 +286,7 @@ fn call<'a>(
     let Some(argument) = arguments.into_iter().next() else { return Ok(Worth::Nothing) };
     let number = |n: usize| Worth::One(Scalar::Int(Cow::Owned(BigInt::from(n))));
     Ok(match function {
-        Function::Expression => return Err(Raised::new(EXPRESSIONS)),
+        Function::Expression => return Err(Raised::unknown(EXPRESSIONS)),
         Function::Length => match unwrapped(argument) {
             Worth::One(Scalar::Text(text)) => number(length(&text, place)?),
             Worth::One(Scalar::Object(node)) => number(children(place.context, place.steps, node)?.len()),
@@ -359,17 +366,19 @@ fn python_equal<'a>(left: &Scalar<'a>, right: &Scalar<'a>, place: Place<'_, 'a>)
     })
 }
 
-/// Two objects. The children of each are in the order of their names.
+/// Two objects, whatever the order of their names.
 fn objects_equal<'a>(left: Node<'a>, right: Node<'a>, place: Place<'_, 'a>) -> Result<bool, Raised> {
     let (left, right) =
         (children(place.context, place.steps, left)?, children(place.context, place.steps, right)?);
     if left.len() != right.len() {
         return Ok(false);
     }
-    for ((name, value), (other_name, other)) in left.iter().zip(&right) {
-        let same = matches!((value, other), (Node::Leaf(Leaf::Value(a)), Node::Leaf(Leaf::Value(b)))
-            if std::ptr::eq(*a, *b)); // Python's identity: a NaN is in the dict that holds it
-        if name != other_name || !(same || python_equal(&Scalar::of(*value), &Scalar::of(*other), place)?) {
+    let right: HashMap<&str, Node<'a>> = right.into_iter().collect();
+    for (name, value) in left {
+        let Some(other) = right.get(name) else { return Ok(false) };
+        let same = matches!((value, *other), (Node::Leaf(Leaf::Value(a)), Node::Leaf(Leaf::Value(b)))
+            if std::ptr::eq(a, b) || place.context.tree.is_some() && both_nan(a, b)); // Python's identity
+        if !(same || python_equal(&Scalar::of(value), &Scalar::of(*other), place)?) {
             return Ok(false);
         }
     }
@@ -380,6 +389,11 @@ fn objects_equal<'a>(left: Node<'a>, right: Node<'a>, place: Place<'_, 'a>) -> R
 fn length(text: &str, place: Place<'_, '_>) -> Result<usize, Raised> {
     spend(place.steps, text.len() / TEXT_BYTES_PER_STEP)?;
     Ok(text.chars().count())
+}
+
+/// A dict equals one that holds the same NaN, and all of a document are one object of Python's.
+fn both_nan(left: &Value, right: &Value) -> bool {
+    matches!((left, right), (Value::Float(a), Value::Float(b)) if a.is_nan() && b.is_nan())
 }
 
 /// Text with text, numbers (bools among them) with numbers; anything else isn't ordered.

@@ -122,7 +122,7 @@ impl Query {
             })?;
         Ok(match first {
             Some(Node::Leaf(leaf)) => Some(leaf),
-            Some(Node::Root | Node::Environment | Node::Identity | Node::Traits) | None => None,
+            Some(Node::Root | Node::Environment | Node::Identity | Node::Traits | Node::Other) | None => None,
         })
     }
 }

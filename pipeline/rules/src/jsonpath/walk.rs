@@ -1,14 +1,19 @@
 //! Walking the tree: depth first, in document order, and no further than asked.
 
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 
 use rollcall_model::Value;
 
 use super::filter::Expression;
 use super::{Segment, Selector};
-use crate::context::Context;
+use crate::context::{Context, Slot};
 use crate::judge::Raised;
 use crate::steps::{Exceeded, Steps};
+
+/// Why a path isn't answered.
+pub(super) const UNWALKED: &str =
+    "a path looks into a list or an object beside the context's own, which this version doesn't walk";
 
 /// A scalar of the tree.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +31,8 @@ pub(super) enum Node<'a> {
     Environment,
     Identity,
     Traits,
+    /// A list or an object that only a document has.
+    Other,
     Leaf(Leaf<'a>),
 }
 
@@ -35,8 +42,46 @@ impl<'a> Node<'a> {
         !matches!(self, Self::Leaf(_))
     }
 
+    /// # Errors
+    /// What only a document has isn't walked: the answer isn't known.
+    fn walkable(self) -> Result<(), Raised> {
+        match self {
+            Self::Other => Err(Raised::unknown(UNWALKED)),
+            Self::Root | Self::Environment | Self::Identity | Self::Traits | Self::Leaf(_) => Ok(()),
+        }
+    }
+
     /// The child of a name.
     pub(super) fn child(self, context: &Context<'a>, name: &str) -> Option<Self> {
+        match self.slots(context) {
+            Some(slots) => {
+                let (_, slot) = slots.iter().find(|(known, _)| known == name)?;
+                self.in_slot(context, name, slot)
+            }
+            None => self.own_child(context, name),
+        }
+    }
+
+    /// What a document has under this node, if a document says.
+    fn slots(self, context: &Context<'a>) -> Option<&'a [(Cow<'a, str>, Slot)]> {
+        let tree = context.tree?;
+        match self {
+            Self::Root => Some(&tree.root),
+            Self::Environment => Some(&tree.environment),
+            Self::Identity => Some(&tree.identity),
+            Self::Traits | Self::Other | Self::Leaf(_) => None,
+        }
+    }
+
+    fn in_slot(self, context: &Context<'a>, name: &str, slot: &'a Slot) -> Option<Self> {
+        match slot {
+            Slot::Known => self.own_child(context, name),
+            Slot::Scalar(value) => Some(Self::Leaf(Leaf::Value(value))),
+            Slot::Other => Some(Self::Other),
+        }
+    }
+
+    fn own_child(self, context: &Context<'a>, name: &str) -> Option<Self> {
         match (self, name) {
             (Self::Root, "environment") => Some(Self::Environment),
             (Self::Root, "identity") => Some(Self::Identity),
@@ -46,12 +91,18 @@ impl<'a> Node<'a> {
             (Self::Identity, "key") => Some(text(context.identity_key)),
             (Self::Identity, "traits") => Some(Self::Traits),
             (Self::Traits, key) => context.trait_value(key).map(|value| Self::Leaf(Leaf::Value(value))),
-            (Self::Root | Self::Environment | Self::Identity | Self::Leaf(_), _) => None,
+            (Self::Root | Self::Environment | Self::Identity | Self::Other | Self::Leaf(_), _) => None,
         }
     }
 
     /// Its children, in document order.
     fn children(self, context: &Context<'a>) -> Vec<(&'a str, Self)> {
+        if let Some(slots) = self.slots(context) {
+            let child = |(name, slot): &'a (Cow<'a, str>, Slot)| {
+                self.in_slot(context, name, slot).map(|child| (&**name, child))
+            };
+            return slots.iter().filter_map(child).collect();
+        }
         match self {
             Self::Root => vec![("environment", Self::Environment), ("identity", Self::Identity)],
             Self::Environment => {
@@ -66,7 +117,7 @@ impl<'a> Node<'a> {
                 let leaf = |(key, value)| (key, Self::Leaf(Leaf::Value(value)));
                 context.merged_traits().into_iter().map(leaf).collect()
             }
-            Self::Leaf(_) => Vec::new(),
+            Self::Other | Self::Leaf(_) => Vec::new(),
         }
     }
 }
@@ -92,7 +143,7 @@ pub(super) fn children<'a>(
 
 /// Pays for a part of the walk.
 pub(super) fn spend(steps: &Steps, count: usize) -> Result<(), Raised> {
-    steps.take(count).map_err(|Exceeded(reason)| Raised::new(format!("a path {reason}")))
+    steps.take(count).map_err(|Exceeded(reason)| Raised::unknown(format!("a path {reason}")))
 }
 
 /// What is done with each node found.
@@ -108,6 +159,7 @@ pub(super) fn visit<'a>(
     found: Found<'_, 'a>,
 ) -> Result<ControlFlow<()>, Raised> {
     let Some((segment, rest)) = segments.split_first() else { return Ok(found(node)) };
+    node.walkable()?;
     if segment.descends {
         return descend(context, steps, root, node, segment, rest, found);
     }
@@ -175,6 +227,7 @@ fn descend<'a>(
     rest: &[Segment],
     found: Found<'_, 'a>,
 ) -> Result<ControlFlow<()>, Raised> {
+    node.walkable()?;
     if select(context, steps, root, node, segment, rest, found)?.is_break() {
         return Ok(ControlFlow::Break(()));
     }

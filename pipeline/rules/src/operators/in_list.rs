@@ -10,6 +10,9 @@ use crate::judge::Raised;
 use crate::python::{StringList, parse_string_list};
 use crate::subject::Subject;
 
+/// How many texts of a list are shown to people.
+const SHOWN_ITEMS_MAX: usize = 20;
+
 /// IN with its operand.
 #[derive(Clone, Debug)]
 pub(crate) enum InList {
@@ -72,7 +75,12 @@ impl InList {
             Self::Items { texts, .. } => {
                 let mut sorted: Vec<&str> = texts.iter().map(|text| &**text).collect();
                 sorted.sort_unstable();
-                Some(format!("one of {sorted:?}"))
+                let shown = &sorted[..sorted.len().min(SHOWN_ITEMS_MAX)];
+                let more = match sorted.len() - shown.len() {
+                    0 => String::new(),
+                    more => format!(" and {more} more"),
+                };
+                Some(format!("one of {shown:?}{more}"))
             }
             Self::Raises(_) => None,
         }
@@ -112,6 +120,13 @@ mod tests {
         assert!(holds(&Subject::Text("[1"), "[1,2"), "not JSON: a comma list");
         assert!(holds(&Subject::Text(" [1]"), " [1]"), "a space before: a comma list");
         assert!(!holds(&Subject::Text(""), "[]"));
+    }
+
+    #[test]
+    fn long_lists_are_shortened_for_people() {
+        assert_eq!(InList::new(Some("b,a")).cast_text().as_deref(), Some(r#"one of ["a", "b"]"#));
+        let long = (0..23).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
+        assert!(InList::new(Some(&long)).cast_text().unwrap().ends_with(r#""6"] and 3 more"#));
     }
 
     #[test]

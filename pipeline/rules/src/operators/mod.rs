@@ -47,9 +47,13 @@ pub(crate) enum Operator {
     IsSet,
     /// IS_NOT_SET.
     IsNotSet,
+    /// One of those above that the reference asks for an operand, which is absent: it raises on any value.
+    Valueless,
     /// A name that the reference doesn't know: it answers false.
     Unknown,
 }
+
+const VALUELESS: &str = "a condition without a value raises in the reference";
 
 impl Operator {
     /// The operator of a name, and why no identity may be judged by it, if so.
@@ -86,6 +90,23 @@ impl Operator {
         }
     }
 
+    /// As [`Self::compile`], of a condition without an operand, not even null.
+    pub(crate) fn compile_absent(name: &str, segment_key: &str) -> (Self, Option<String>) {
+        let (operator, reason) = Self::compile(name, None, segment_key);
+        match operator {
+            Self::Compare(..)
+            | Self::Contains(_)
+            | Self::NotContains(_)
+            | Self::Regex(_)
+            | Self::Modulo(_)
+            | Self::Valueless => (Self::Valueless, Some(VALUELESS.to_owned())),
+            // Null raises there as well, and as late.
+            Self::In(_) | Self::PercentageSplit(_) => (operator, reason),
+            // Nothing is asked for.
+            Self::IsSet | Self::IsNotSet | Self::Unknown => (operator, reason),
+        }
+    }
+
     /// The verdict on a value.
     ///
     /// # Errors
@@ -101,7 +122,8 @@ impl Operator {
             Self::PercentageSplit(split) => split.holds(subject),
             Self::IsSet => Ok(set::is_set(subject)),
             Self::IsNotSet => Ok(!set::is_set(subject)),
-            Self::Unknown => Ok(false),
+            Self::Valueless if set::is_set(subject) => Err(Raised::new(VALUELESS)),
+            Self::Valueless | Self::Unknown => Ok(false),
         }
     }
 
@@ -115,7 +137,7 @@ impl Operator {
             Self::In(list) => list.cast_text(),
             Self::Modulo(modulo) => modulo.cast_text(),
             Self::PercentageSplit(split) => split.cast_text(subject),
-            Self::IsSet | Self::IsNotSet | Self::Unknown => None,
+            Self::IsSet | Self::IsNotSet | Self::Valueless | Self::Unknown => None,
         }
     }
 }

@@ -40,6 +40,6 @@ impl Regex {
         let pattern = self.pattern.as_ref().map_err(Raised::new)?;
         pattern
             .matches(&subject.to_text()?, steps)
-            .map_err(|Exceeded(reason)| Raised::new(format!("the expression '{}' {reason}", self.text)))
+            .map_err(|Exceeded(reason)| Raised::unknown(format!("the expression '{}' {reason}", self.text)))
     }
 }

@@ -70,7 +70,10 @@ impl fmt::Display for Failure {
         match self {
             Self::Expected { what, at } => write!(f, "{what} expected at byte {at}"),
             Self::Digits { at } => {
-                write!(f, "the int before byte {at} has more than the {INT_DIGITS_MAX} digits that Python reads")
+                write!(
+                    f,
+                    "the int before byte {at} has more than the {INT_DIGITS_MAX} digits that Python reads"
+                )
             }
             Self::TooDeep => f.write_str("nested too deep"),
         }

@@ -85,7 +85,7 @@ fn of_trait_value(operator: &Operator, path: &str, names: &mut Names<'_>) -> Bou
     match operator {
         Operator::IsSet => Bounds::Exact(is_set()),
         Operator::IsNotSet => Bounds::Exact(is_set().negated()),
-        Operator::Unknown => Bounds::Exact(Expr::FALSE),
+        Operator::Unknown | Operator::Valueless => Bounds::Exact(Expr::FALSE),
         Operator::Regex(regex) => {
             let matched = matches(regex, &of_trait(path, names), names, &is_set());
             Bounds::any(vec![Bounds::Exact(constants.clone()), matched])
@@ -129,7 +129,7 @@ impl Expr {
 fn of_text_column(operator: &Operator, column: &str, text: &str, names: &mut Names<'_>) -> Bounds {
     match operator {
         Operator::IsSet => Bounds::Exact(Expr::TRUE),
-        Operator::IsNotSet | Operator::Unknown => Bounds::Exact(Expr::FALSE),
+        Operator::IsNotSet | Operator::Unknown | Operator::Valueless => Bounds::Exact(Expr::FALSE),
         Operator::Regex(regex) => matches(regex, text, names, &Expr::TRUE),
         Operator::PercentageSplit(split) => Bounds::Exact(splits(split, text, names)),
         Operator::Modulo(modulo) => {

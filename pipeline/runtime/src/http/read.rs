@@ -197,6 +197,7 @@ pub(super) async fn explain(State(app): State<Arc<App>>, Query(query): Query<Exp
         identity_key: &key,
         traits: &image.traits,
         system_traits: &image.system_traits,
+        tree: None,
     };
     let member = stored.members.iter().any(|member| member.segment_id == query.segment);
     Ok(Json(json!({

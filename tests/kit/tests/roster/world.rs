@@ -526,6 +526,7 @@ impl World {
                 identity_key: &identity_key,
                 traits: &image.traits,
                 system_traits: &image.system_traits,
+                tree: None,
             };
             for doc in self.segments.values() {
                 let segment = CompiledSegment::compile(doc);
