@@ -2,6 +2,8 @@
 
 A case is {"context": …, "segment": …} in the engine's own shape. The answer is T or F, or R and the type of the
 exception where the engine raises. A context without identity.key gets it as the engine's own entry point gives it.
+
+With --raw a line is read as Python reads it by default, and the answer is E where it can't be.
 """
 
 import importlib.metadata
@@ -14,12 +16,15 @@ from flag_engine.segments.evaluator import get_enriched_context, is_context_in_s
 warnings.simplefilter("ignore")
 # The cases of the harness hold ints that are longer than Python reads by default; the engine runs with the default.
 DIGITS = sys.get_int_max_str_digits()
+RAW = sys.argv[1:] == ["--raw"]
 
 
 def read(line):
     try:
         return json.loads(line)
     except ValueError:
+        if RAW:
+            raise
         sys.set_int_max_str_digits(0)
         try:
             return json.loads(line)
@@ -34,6 +39,16 @@ def answer(case):
         return "R " + type(error).__name__
 
 
+def said(line):
+    try:
+        case = read(line)
+    except (ValueError, RecursionError):
+        if not RAW:
+            raise
+        return "E"
+    return answer(case)
+
+
 def main():
     if sys.argv[1:] == ["--version"]:
         print(importlib.metadata.version("flagsmith-flag-engine"))
@@ -42,7 +57,7 @@ def main():
     # A blank line asks for the answers so far.
     for line in sys.stdin:
         if line != "\n":
-            answers.append(answer(read(line)))
+            answers.append(said(line))
         else:
             sys.stdout.write("\n".join(answers) + "\n")
             sys.stdout.flush()

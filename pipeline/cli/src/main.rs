@@ -3,6 +3,7 @@
 //! ```text
 //! run ────────▶ wire (the one match that knows connectors) ──▶ rollcall_runtime::run
 //! check ──────▶ topology.yaml alone, no I/O
+//! judge ──────▶ standard input to standard output
 //! setup, teardown ──▶ the databases themselves
 //! the others ─▶ HTTP ──▶ the running instance
 //! ```

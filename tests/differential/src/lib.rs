@@ -20,5 +20,5 @@ pub mod shrink;
 pub mod sql;
 
 pub use case::{Answer, Case};
-pub use reference::References;
+pub use reference::{Reference, References, Release};
 pub use run::Run;

@@ -70,8 +70,22 @@ impl Reference {
     /// If Python or its package is missing; `make servers` brings both.
     #[must_use]
     pub fn start(release: Release) -> Self {
+        Self::start_with(release, None)
+    }
+
+    /// Starts it on raw lines, which it reads as Python does by default.
+    ///
+    /// # Panics
+    /// As [`Reference::start`].
+    #[must_use]
+    pub fn start_raw(release: Release) -> Self {
+        Self::start_with(release, Some("--raw"))
+    }
+
+    fn start_with(release: Release, argument: Option<&str>) -> Self {
         let mut process = release
             .command()
+            .args(argument)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -86,26 +100,36 @@ impl Reference {
     /// # Panics
     /// If it stops.
     pub fn answers(&mut self, batch: &[String]) -> Vec<Answer> {
+        let answers = self.raw_answers(batch).into_iter();
+        answers.map(|answer| answer.expect("the harness writes JSON")).collect()
+    }
+
+    /// Its answers to raw lines, in order; `None` where it can't read one.
+    ///
+    /// # Panics
+    /// If it stops.
+    pub fn raw_answers(&mut self, batch: &[String]) -> Vec<Option<Answer>> {
         for line in batch {
             writeln!(self.input, "{line}").expect("the reference reads");
         }
         writeln!(self.input).and_then(|()| self.input.flush()).expect("the reference reads");
-        batch.iter().map(|_| self.answer()).collect()
+        batch.iter().map(|_| self.raw_answer()).collect()
     }
 
-    fn answer(&mut self) -> Answer {
+    fn raw_answer(&mut self) -> Option<Answer> {
         let mut line = String::new();
         self.output.read_line(&mut line).expect("the reference answers");
-        match line.trim_end() {
+        Some(match line.trim_end() {
             "T" => Answer::Is(true),
             "F" => Answer::Is(false),
+            "E" => return None,
             other => Answer::Raises(
                 other
                     .strip_prefix("R ")
                     .unwrap_or_else(|| panic!("the reference stopped: {other:?}"))
                     .to_owned(),
             ),
-        }
+        })
     }
 }
 

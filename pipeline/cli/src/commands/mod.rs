@@ -3,6 +3,7 @@
 mod apply;
 mod backfill;
 mod check;
+mod judge;
 mod members;
 mod quarantine;
 mod run;
@@ -61,6 +62,7 @@ enum Command {
     Counts(members::Counts),
     Members(members::Members),
     Explain(members::Explain),
+    Judge(judge::Judge),
     Verify(verify::Verify),
     #[command(subcommand)]
     Quarantine(quarantine::Quarantine),
@@ -106,6 +108,7 @@ impl Cli {
             Command::Counts(command) => command.execute(&asking()?).await,
             Command::Members(command) => command.execute(&asking()?).await,
             Command::Explain(command) => command.execute(&asking()?).await,
+            Command::Judge(command) => command.execute(),
             Command::Verify(command) => command.execute(&asking()?).await,
             Command::Quarantine(command) => command.execute(&asking()?).await,
             Command::Topic(command) => command.execute(&asking()?).await,
