@@ -195,3 +195,25 @@ fn topics_come_a_record_a_line() {
     let (output, _) = ask("tail-json", "200 OK", LINES, &["topic", "tail", "catalog", "--json"]);
     assert_eq!(out(&output), LINES);
 }
+
+#[test]
+fn explain_prints_value_type_cast_operand_and_verdict() {
+    const EXPLAINED: &str = r#"{"member": false, "judged": {"verdict": false, "rules": [{"type": "ALL", "verdict": false,
+        "rules": [], "conditions": [
+        {"property": "age", "operator": "GREATER_THAN", "operand": "4_1", "found": "42", "found_type": "int",
+         "operand_cast": "41", "verdict": true},
+        {"property": "age", "operator": "EQUAL", "operand": "x", "found": "42", "found_type": "int",
+         "operand_cast": null, "verdict": false},
+        {"property": null, "operator": "IN", "operand": "1,2", "found": "e_i", "found_type": "str",
+         "operand_cast": "one of [\"1\", \"2\"]", "verdict": false},
+        {"property": "plan", "operator": "IS_SET", "operand": null, "found": null, "found_type": "none",
+         "operand_cast": null, "verdict": false}]}]}}"#;
+    let args = ["explain", "--segment", "3", "--environment", "1", "--identity", "i"];
+    let (output, _) = ask("explain", "200 OK", EXPLAINED, &args);
+    assert_eq!(
+        out(&output),
+        "i in segment 3: is not a member\n  no  ALL of\n    yes age GREATER_THAN '4_1': found '42' (int), operand as 41\n    \
+         no  age EQUAL 'x': found '42' (int), the operand is no int\n    no  the identity's key IN '1,2': found 'e_i' \
+         (str), operand as one of [\"1\", \"2\"]\n    no  plan IS_SET: found nothing\n"
+    );
+}

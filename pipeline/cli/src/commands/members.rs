@@ -1,5 +1,7 @@
 //! `counts`, `members`, `explain`: who is in what, and why.
 
+use std::borrow::Cow;
+
 use clap::Args;
 
 use super::Asking;
@@ -8,6 +10,9 @@ use crate::api::{
 };
 use crate::failure::{Failure, Outcome};
 use crate::output::{Output, or_dash, text_of, time};
+
+/// Operands and values are shown to people up to this length; `--json` has them whole.
+const SHOWN_CHARACTERS_MAX: usize = 200;
 
 /// Show the count of each segment in each environment
 ///
@@ -99,7 +104,8 @@ impl Members {
 
 /// Show why an identity is or is not in a segment, condition by condition
 ///
-/// JSON line: {member, unsupported?, parked, judged}; `judged` is the rule tree with the value and verdict of each condition.
+/// JSON line: {member, unsupported?, parked, judged}; `judged` is the rule tree with the value found, its type, the operand
+/// as it was cast to that type, and the verdict of each condition.
 #[derive(Debug, Args)]
 pub(super) struct Explain {
     /// The segment, by id
@@ -156,14 +162,40 @@ fn print_rules(output: Output, rules: &[RuleExplanation], depth: usize) -> Resul
 fn describe(condition: &ConditionExplanation) -> String {
     let property =
         condition.property.as_deref().filter(|name| !name.is_empty()).unwrap_or("the identity's key");
-    let operand = condition.operand.as_deref().map_or_else(String::new, |operand| format!(" '{operand}'"));
+    let operand =
+        condition.operand.as_deref().map_or_else(String::new, |operand| format!(" '{}'", shortened(operand)));
     let found = match (&condition.found, &condition.found_type) {
-        (Some(found), Some(kind)) => format!("found '{found}' ({kind})"),
-        (Some(found), None) => format!("found '{found}'"),
+        (Some(found), Some(kind)) => format!("found '{}' ({kind})", shortened(found)),
+        (Some(found), None) => format!("found '{}'", shortened(found)),
         (None, _) => "found nothing".to_owned(),
     };
+    let cast = match (&condition.operand_cast, &condition.found_type) {
+        (Some(cast), _) => format!(", operand as {}", shortened(cast)),
+        (None, Some(kind)) if condition.found.is_some() && casts(&condition.operator) => {
+            format!(", the operand is no {kind}")
+        }
+        (None, _) => String::new(),
+    };
     let raised = condition.raised.as_ref().map_or_else(String::new, |raised| format!("; raises: {raised}"));
-    format!("{} {property} {}{operand}: {found}{raised}", mark(condition.verdict), condition.operator)
+    format!("{} {property} {}{operand}: {found}{cast}{raised}", mark(condition.verdict), condition.operator)
+}
+
+/// Whether the operator casts its operand to the type of what is found.
+fn casts(operator: &str) -> bool {
+    const COMPARISONS: [&str; 6] =
+        ["EQUAL", "NOT_EQUAL", "GREATER_THAN", "GREATER_THAN_INCLUSIVE", "LESS_THAN", "LESS_THAN_INCLUSIVE"];
+    COMPARISONS.contains(&operator)
+}
+
+/// Text that fits beside others in a line.
+fn shortened(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(SHOWN_CHARACTERS_MAX) {
+        None => Cow::Borrowed(text),
+        Some((end, _)) => {
+            let more = text[end..].chars().count();
+            Cow::Owned(format!("{}… ({more} characters more)", &text[..end]))
+        }
+    }
 }
 
 fn mark(verdict: Option<bool>) -> &'static str {
