@@ -177,7 +177,7 @@ fn segment(case: &Case, rng: &mut StdRng) -> String {
     if rng.random_bool(0.01) {
         leave_out(&mut segment, ["key", "rules"][rng.random_range(0..2)]);
     }
-    change_rules(&mut segment, rng);
+    change_rules(&mut segment, case, rng);
     segment.to_string()
 }
 
@@ -187,7 +187,7 @@ fn leave_out(object: &mut Value, key: &str) {
     }
 }
 
-fn change_rules(parent: &mut Value, rng: &mut StdRng) {
+fn change_rules(parent: &mut Value, case: &Case, rng: &mut StdRng) {
     for group in ["conditions", "rules"] {
         if parent[group].as_array().is_some_and(Vec::is_empty) && rng.random_bool(0.1) {
             parent[group] = Value::Null;
@@ -198,13 +198,37 @@ fn change_rules(parent: &mut Value, rng: &mut StdRng) {
             leave_out(rule, "type");
         }
         for condition in rule["conditions"].as_array_mut().into_iter().flatten() {
-            change_condition(condition, rng);
+            change_condition(condition, case, rng);
         }
-        change_rules(rule, rng);
+        change_rules(rule, case, rng);
     }
 }
 
-fn change_condition(condition: &mut Value, rng: &mut StdRng) {
+/// Paths that take the first of several nodes.
+const ORDERED_PATHS: [&str; 10] = [
+    "$.identity.*",
+    "$.identity[?@ != null]",
+    "$.identity[?@ == $.environment.key || length(@) > 0]",
+    "$.identity.traits.*",
+    "$.identity.traits[?@ != null]",
+    "$.environment.*",
+    "$..key",
+    "$..name",
+    "$..[?@ == 1 || @ == 'a']",
+    "$.*.*",
+];
+
+fn change_condition(condition: &mut Value, case: &Case, rng: &mut StdRng) {
+    if rng.random_bool(0.2) {
+        let key = format!("{}_{}", case.environment_key, case.identifier);
+        let texts =
+            [&case.identifier, &case.identity_key, &key, &case.environment_key, &case.environment_name];
+        *condition = json!({
+            "property": ORDERED_PATHS[rng.random_range(0..ORDERED_PATHS.len())],
+            "operator": (["EQUAL", "NOT_EQUAL", "IS_SET"][rng.random_range(0..3)]),
+            "value": texts[rng.random_range(0..texts.len())],
+        });
+    }
     if rng.random_bool(0.05) {
         leave_out(condition, ["value", "value", "value", "property", "operator"][rng.random_range(0..5)]);
     }
