@@ -26,6 +26,7 @@ fn holds(operator: &str, value: &str, subject: &str) -> Answer {
         identity_key: "env_a",
         traits: &traits,
         system_traits: &none,
+        tree: None,
     };
     segment.judge(&context).map_or_else(|raised| Answer::Raises(raised.reason), Answer::Is)
 }
