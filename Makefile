@@ -11,6 +11,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 CASES ?= 2000000
 # How long each target of `make fuzz` runs. (SECONDS is a variable of bash itself.)
 SECONDS ?= 60
+SQL_CASES ?= 200000
 
 .PHONY: help servers tools build fmt check test demo demo-stop bench differential fuzz
 
@@ -53,12 +54,13 @@ bench: servers ## The figures of this machine, each beside its rival in the same
 	folder=$$(mktemp -d); trap 'rm -r "$$folder"' EXIT; \
 	for run in "log_store fjall 1500 100 $$folder" "log_store redb 1500 100 $$folder" "log_commit 500 10" \
 		"roster 100000 1000 100000" "postgres_drain 1000000 20 2" "latency 1000 30" \
-		"large_transaction 1000000 100000" clickhouse_insert; do \
+		"large_transaction 1000000 100000" clickhouse_insert rules; do \
 		echo "== $$run" >&2; $(TARGET)/release/$$run </dev/null; \
 	done
 
-differential: servers ## Our rules engine beside its reference, CASES=2000000 generated cases
-	DIFFERENTIAL_CASES=$(CASES) $(CARGO) test --package rollcall-differential --locked </dev/null -- --nocapture
+differential: servers ## Our rules beside both references (CASES=2000000 generated cases) and ClickHouse (SQL_CASES=200000)
+	$(CARGO) build --package rollcall-clickhouse-embedded --package rollcall --bins --locked </dev/null
+	DIFFERENTIAL_CASES=$(CASES) SQL_CASES=$(SQL_CASES) $(CARGO) test --package rollcall-differential --locked </dev/null -- --nocapture
 
 fuzz: ## Rules and expressions that nobody thought of, SECONDS=60 for each target; found inputs stay in the cache
 	@tests/servers/install --fuzz

@@ -3,9 +3,6 @@
 use std::ops::Range;
 use std::time::Instant;
 
-/// Cases of a run that names no number.
-pub const CASES: u64 = 200_000;
-
 /// A run.
 #[derive(Debug)]
 pub struct Run {
@@ -25,16 +22,17 @@ fn number(name: &str) -> Option<u64> {
 
 impl Run {
     /// The run that the environment names: `DIFFERENTIAL_SEED`, `DIFFERENTIAL_FIRST` (the first case),
-    /// `DIFFERENTIAL_OPERATOR`, and the number of cases under a name of the test's own. Says what it is.
+    /// `DIFFERENTIAL_OPERATOR`, and the number of cases under a name and with a default of the test's own. Says what it
+    /// is.
     ///
     /// # Panics
     /// If one isn't a number.
     #[must_use]
-    pub fn from_env(cases_name: &'static str) -> Self {
+    pub fn from_env(cases_name: &'static str, cases: u64) -> Self {
         let first = number("DIFFERENTIAL_FIRST").unwrap_or(0);
         let run = Self {
             seed: number("DIFFERENTIAL_SEED").unwrap_or_else(rand::random),
-            numbers: first..first + number(cases_name).unwrap_or(CASES),
+            numbers: first..first + number(cases_name).unwrap_or(cases),
             operator: std::env::var("DIFFERENTIAL_OPERATOR").ok().filter(|name| !name.is_empty()),
             began: Instant::now(),
         };

@@ -11,6 +11,7 @@ use rollcall_differential::shrink::shrink;
 use rollcall_differential::{Answer, Case, References, Run, generate};
 use rollcall_rules::CompiledSegment;
 
+const CASES: u64 = 200_000;
 const PRINTED_MAX: usize = 12;
 
 /// Cases, in the reference's words, too.
@@ -44,7 +45,7 @@ impl Batch {
 
 #[test]
 fn c22_the_evaluator_equals_the_reference() {
-    let run = Run::from_env("DIFFERENTIAL_CASES");
+    let run = Run::from_env("DIFFERENTIAL_CASES", CASES);
     eprintln!("references {} and {}", Release::Pinned.version(), Release::Newest.version());
     assert_ne!(Release::Pinned.version(), Release::Newest.version());
     let mut references = References::start();
@@ -103,7 +104,7 @@ fn compare(
 
 #[test]
 fn explanations_say_what_verdicts_say() {
-    let seed = Run::from_env("DIFFERENTIAL_CASES").seed;
+    let seed = Run::from_env("DIFFERENTIAL_CASES", CASES).seed;
     for number in 0..5_000 {
         let case = generate::case(seed, number, None);
         let segment = CompiledSegment::compile(&case.segment());

@@ -13,6 +13,11 @@ use rollcall_differential::sql::{
 use rollcall_differential::{Case, Run, generate};
 use tokio::runtime::Handle;
 
+/// Cases of a run that names no number: what two cores do in a few minutes. The engine needs milliseconds to read the
+/// text of each predicate; every one is then asked of [`GROUP_CASES`] identities.
+const CASES: u64 = 40_000;
+/// The first cases tell the shares of each operator well enough: every condition is compiled once more for it.
+const TALLIED_CASES: u64 = 10_000;
 /// Cases whose identities are in the table at once: the engine reads all of them for each query.
 const HELD_CASES: u64 = 32 * GROUP_CASES as u64;
 /// Queries at once, so that the engine works while the evaluator does.
@@ -24,13 +29,15 @@ const VIOLATIONS_MAX: u64 = 200;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c23_predicates_keep_their_promise() {
-    let run = Run::from_env("SQL_CASES");
+    let run = Run::from_env("SQL_CASES", CASES);
     let mut server = Server::start().await;
     let (mut tally, mut totals) = (Tally::default(), Totals::default());
     for numbers in run.batches(HELD_CASES) {
         let cases: Vec<Case> =
             numbers.clone().map(|n| generate::case(run.seed, n, run.operator.as_deref())).collect();
-        cases.iter().for_each(|case| tally.count(case));
+        if numbers.start - run.numbers.start < TALLIED_CASES {
+            cases.iter().for_each(|case| tally.count(case));
+        }
         let ids = server.hold(&cases).await;
         let groups = cases.chunks(GROUP_CASES).zip(ids.chunks(GROUP_CASES));
         let comparisons: Vec<Comparison> = stream::iter(groups)
@@ -41,13 +48,14 @@ async fn c23_predicates_keep_their_promise() {
         for (group, comparison) in comparisons.into_iter().enumerate() {
             let start = numbers.start + (group * GROUP_CASES) as u64;
             let numbers = start..(start + GROUP_CASES as u64).min(numbers.end);
-            totals.add(&run, numbers, comparison, &mut server).await;
+            totals.add(&run, numbers, comparison, &mut server);
         }
         assert!(totals.violations < VIOLATIONS_MAX, "too many violations to go on; seed {}", run.seed);
     }
     eprintln!("{tally}\n{totals:#?}");
     eprintln!("{}", run.speed(run.cases(), "cases"));
     eprintln!("{}", run.speed(totals.comparisons, "comparisons of a segment on an identity"));
+    assert!(totals.comparisons >= run.cases() / 2, "next to nothing was compared");
     assert_eq!(totals.violations, 0, "SQL breaks its promise; seed {}", run.seed);
 }
 
@@ -60,7 +68,7 @@ struct Totals {
 }
 
 impl Totals {
-    async fn add(&mut self, run: &Run, numbers: Range<u64>, found: Comparison, server: &mut Server) {
+    fn add(&mut self, run: &Run, numbers: Range<u64>, found: Comparison, server: &mut Server) {
         self.comparisons += found.comparisons;
         self.raised += found.raised;
         self.violations += found.violations.len() as u64;
@@ -72,7 +80,7 @@ impl Totals {
                     run.seed,
                     numbers.start,
                     numbers.end - numbers.start,
-                    smallest(violation, server).await
+                    smallest(violation, server)
                 );
             }
         }
@@ -80,7 +88,7 @@ impl Totals {
 }
 
 /// The smallest case that breaks a promise in the same way.
-async fn smallest(violation: Violation, server: &mut Server) -> Violation {
+fn smallest(violation: Violation, server: &mut Server) -> Violation {
     let kind = violation.kind;
     let mut smallest = violation;
     tokio::task::block_in_place(|| {

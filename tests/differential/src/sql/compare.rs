@@ -9,8 +9,8 @@ use super::ask::Verdict;
 use super::server::Server;
 use crate::case::{Answer, Case};
 
-/// Cases whose segments are asked in one query. Fewer cost a query more often, more make the engine's analysis of one
-/// query slower than that of two.
+/// Cases whose segments are asked in one query. The engine's time goes with the length of a query, and is paid once for
+/// all the identities; larger groups gain nothing.
 pub const GROUP_CASES: usize = 32;
 
 /// What was compared in a group.
