@@ -60,15 +60,17 @@ fn each_line_gets_its_answer_in_order_and_broken_ones_an_error() {
     let output = run(&[], input.as_bytes());
     assert_eq!(output.status.code(), Some(1));
     let answers = answers(&output);
-    assert_eq!(answers.len(), 5);
+    assert_eq!(answers.len(), 7);
     assert_eq!(answers[0], json!({"result": true, "unsupported": null}));
-    assert!(answers[1]["error"].as_str().unwrap().contains("a value expected at byte 12"), "{answers:?}");
-    assert_eq!(answers[2], json!({"result": false, "unsupported": null}));
-    assert_eq!(answers[3]["result"], Value::Null);
-    assert!(answers[3]["unsupported"].as_str().unwrap().contains("modulo by zero"));
-    assert_eq!(answers[4]["result"], json!(true));
+    assert_eq!(answers[1], json!({"error": "a blank line"}));
+    assert!(answers[2]["error"].as_str().unwrap().contains("a value expected at byte 12"), "{answers:?}");
+    assert_eq!(answers[3], json!({"result": false, "unsupported": null}));
+    assert_eq!(answers[4], json!({"error": "a blank line"}));
+    assert_eq!(answers[5]["result"], Value::Null);
+    assert!(answers[5]["unsupported"].as_str().unwrap().contains("modulo by zero"));
+    assert_eq!(answers[6]["result"], json!(true));
     assert!(
-        said(&output).starts_with("error: 1 of 7 lines got an error; the first is line 3: "),
+        said(&output).starts_with("error: 3 of 7 lines got an error; the first is line 2: "),
         "{}",
         said(&output)
     );
@@ -193,4 +195,26 @@ fn sql_needs_no_identity() {
                operator", "where": null, "params": {}})
     );
     assert_eq!(answers[2], json!({"error": "context: missing"}));
+}
+
+#[test]
+fn an_expression_beyond_its_bound_is_unsupported_on_that_identity() {
+    let line = json!({
+        "context": {
+            "environment": {"key": "env", "name": "Production"},
+            "identity": {"identifier": "alice", "traits": {"t": "a".repeat(60) + "!"}},
+        },
+        "segment": {"key": "1", "name": "s", "rules": [{"type": "ALL", "conditions": [
+            {"property": "t", "operator": "REGEX", "value": "(a+)+\\1$"},
+        ]}]},
+    });
+    let output = run(&[], line.to_string().as_bytes());
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let answer = &answers(&output)[0];
+    assert_eq!(answer["result"], Value::Null);
+    let reason = answer["unsupported"].as_str().unwrap();
+    assert!(
+        reason.contains("'alice'") && reason.contains("(a+)+\\1$") && reason.contains("needs more than"),
+        "{reason}"
+    );
 }

@@ -39,9 +39,11 @@ const PARAM_PREFIX: &str = "p";
 /// identity key that is missing or empty is filled in as the reference does: ENVIRONMENT KEY_IDENTIFIER.
 ///
 /// Prints one line for each, in order: {"result": true|false|null, "unsupported": reason|null}. `result` is what the
-/// reference answers for this very context, null exactly where it raises; `unsupported` is why Rollcall would not judge
-/// anybody by the segment. A line that is broken, or that has no certain answer, gets {"error": what and where}, and the
-/// rest goes on. Blank lines are passed over. Answers come at once: the command can be kept open and asked line by line.
+/// reference answers for this very context, null where it raises; `unsupported` is why Rollcall would not judge anybody by
+/// the segment. Where the reference would answer and this version doesn't (an expression beyond its bound of steps, say),
+/// `result` is null and `unsupported` says why, naming the identity. A broken line gets {"error": what and where}, and the
+/// rest goes on. So does a blank line: answers and lines
+/// keep step. Answers come at once: the command can be kept open and asked line by line.
 ///
 /// Needs no topology file. Exits with 1 if a line got an error.
 #[derive(Debug, Args)]
@@ -187,9 +189,6 @@ fn work(question: Question, chunks: &Receiver<Vec<u8>>, answers: &SyncSender<Ans
             let line = &lines[start..end];
             start = end + 1;
             tally.lines += 1;
-            if line.iter().all(u8::is_ascii_whitespace) {
-                continue;
-            }
             if let Err(LineError { reason }) = answer(question, &mut reader, line, &mut text) {
                 tally.broken += 1;
                 let _ = write_json(&ErrorAnswer { error: &reason }, &mut text);
@@ -255,15 +254,22 @@ fn answer(
     if line.len() > LINE_BYTES_MAX {
         return Err(LineError { reason: format!("longer than {LINE_BYTES_MAX} bytes") });
     }
+    if line.iter().all(u8::is_ascii_whitespace) {
+        return Err(LineError { reason: "a blank line".to_owned() });
+    }
     match question {
         Question::Verdict => {
             let line = reader.judge_line(line)?;
-            let result = match line.segment.judge(&line.context()) {
-                Ok(result) => Some(result),
-                Err(Raised { by: Raiser::Reference, .. }) => None,
-                Err(Raised { by: Raiser::Rollcall, reason }) => return Err(LineError { reason }),
+            let context = line.context();
+            let (result, beyond) = match line.segment.judge(&context) {
+                Ok(result) => (Some(result), None),
+                Err(Raised { by: Raiser::Reference, .. }) => (None, None),
+                Err(Raised { by: Raiser::Rollcall, reason }) => {
+                    (None, Some(format!("on identity '{}': {reason}", context.identifier)))
+                }
             };
-            write_json(&VerdictAnswer { result, unsupported: line.segment.unsupported() }, out)
+            let unsupported = line.segment.unsupported().or(beyond.as_deref());
+            write_json(&VerdictAnswer { result, unsupported }, out)
         }
         Question::Explanation => {
             let line = reader.judge_line(line)?;
