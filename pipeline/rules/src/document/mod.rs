@@ -15,10 +15,10 @@
 //! object is one wherever an object may begin.
 
 mod context;
+mod known;
 mod segment;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -27,14 +27,10 @@ use crate::context::Context;
 use crate::python::{Failure, Json, Parser, Text};
 use crate::sql::{Predicate, Scope};
 use context::ContextDocument;
+use known::KnownSegments;
 
 /// Lists and objects open at once in a line. Python's limit is about this, depending on its caller.
 const LINE_DEPTH_MAX: usize = 980;
-
-/// Segments remembered.
-const SEGMENTS_MAX: usize = 1_024;
-/// The texts of the segments remembered.
-const SEGMENTS_BYTES_MAX: usize = 4 << 20;
 
 /// What is wrong with a line, and where. Names keys, never values.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -69,10 +65,7 @@ impl std::error::Error for LineError {}
 /// Reads lines, and remembers their segments.
 #[derive(Debug, Default)]
 pub struct LineReader {
-    segments: HashMap<Arc<str>, Arc<CompiledSegment>>,
-    /// Of the texts above.
-    bytes: usize,
-    last: Option<(Arc<str>, Arc<CompiledSegment>)>,
+    known: KnownSegments,
 }
 
 /// A context and the segment to judge it by.
@@ -161,66 +154,14 @@ impl LineReader {
         parser: &mut Parser<'l>,
     ) -> Result<Result<Arc<CompiledSegment>, LineError>, Failure> {
         let rest = parser.rest();
-        if let Some((raw, segment)) = &self.last
-            && rest.starts_with(&**raw)
-        {
-            parser.skip(raw.len());
-            return Ok(Ok(Arc::clone(segment)));
-        }
-        if let Some((raw, segment)) = object_text(rest).and_then(|raw| self.segments.get_key_value(raw)) {
-            parser.skip(raw.len());
-            self.last = Some((Arc::clone(raw), Arc::clone(segment)));
-            return Ok(Ok(Arc::clone(segment)));
+        if let Some((length, segment)) = self.known.find(rest) {
+            parser.skip(length);
+            return Ok(Ok(segment));
         }
         let json = parser.value(1)?;
         let raw = &rest[..rest.len() - parser.rest().len()];
-        Ok(segment::compile(&json).map(|segment| self.remember(raw, Arc::new(segment))))
+        Ok(segment::compile(&json).map(|segment| self.known.remember(raw, segment)))
     }
-
-    fn remember(&mut self, raw: &str, segment: Arc<CompiledSegment>) -> Arc<CompiledSegment> {
-        if self.segments.len() >= SEGMENTS_MAX || self.bytes + raw.len() > SEGMENTS_BYTES_MAX {
-            self.segments.clear();
-            self.bytes = 0;
-        }
-        if raw.len() <= SEGMENTS_BYTES_MAX {
-            let raw: Arc<str> = raw.into();
-            self.bytes += raw.len();
-            self.segments.insert(Arc::clone(&raw), Arc::clone(&segment));
-            self.last = Some((raw, Arc::clone(&segment)));
-        }
-        segment
-    }
-}
-
-/// The text of the object that text begins with, if its brackets and quotes are those of one; it needn't be JSON.
-fn object_text(text: &str) -> Option<&str> {
-    if !text.starts_with('{') {
-        return None;
-    }
-    let (mut open, mut quoted, mut escaped) = (0_usize, false, false);
-    for (at, byte) in text.bytes().enumerate() {
-        if quoted {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => quoted = false,
-                _ => {}
-            }
-            continue;
-        }
-        match byte {
-            b'"' => quoted = true,
-            b'{' | b'[' => open += 1,
-            b'}' | b']' => {
-                open -= 1;
-                if open == 0 {
-                    return text.get(..=at);
-                }
-            }
-            _ => {}
-        }
-    }
-    None
 }
 
 /// The entries of an object.

@@ -186,10 +186,23 @@ fn segments_are_remembered_by_their_text() {
     assert!(Arc::ptr_eq(&segments[0], &segments[2]) && Arc::ptr_eq(&segments[2], &segments[3]));
     assert!(Arc::ptr_eq(&segments[1], &segments[4]) && !Arc::ptr_eq(&segments[0], &segments[1]));
     assert!(reader.judge_line(line(&format!("{SEGMENT}x")).as_bytes()).is_err());
-    for n in 0..SEGMENTS_MAX * 2 {
+    for n in 0..known::SEGMENTS_MAX * 2 {
         read(&mut reader, &line(&format!(r#"{{"key":"{n}","rules":[]}}"#)));
     }
-    assert!(reader.segments.len() <= SEGMENTS_MAX);
+    assert!(reader.known.len() <= known::SEGMENTS_MAX);
+    // Long ones that differ late, and one that is another's beginning, are not taken for each other.
+    let late = |n: usize| {
+        let plans = format!(r#"{{"property":"plan","operator":"EQUAL","value":"{}"}}"#, "x,".repeat(40));
+        segment(&format!(r#"{plans},{{"property":"b","operator":"EQUAL","value":"{n}"}}"#))
+    };
+    for _ in 0..2 {
+        for n in 0..20 {
+            let lines = line(&late(n));
+            let read = read(&mut reader, &lines);
+            let fresh = LineReader::default().judge_line(lines.as_bytes()).unwrap().segment;
+            assert_eq!(format!("{read:?}"), format!("{fresh:?}"));
+        }
+    }
 }
 
 proptest::proptest! {
