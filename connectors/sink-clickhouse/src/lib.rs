@@ -24,6 +24,7 @@ mod config;
 mod insert;
 mod reader;
 mod rebuild;
+mod sieve;
 mod sink;
 mod supersede;
 mod tables;

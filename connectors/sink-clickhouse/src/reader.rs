@@ -100,6 +100,10 @@ impl ClickHouseReader {
         Ok(Self { wire: Wire::new(config)? })
     }
 
+    pub(crate) fn wire(&self) -> &Wire {
+        &self.wire
+    }
+
     /// A page of the members of a segment in an environment, named by its api key: those whose identifier contains
     /// `query`, after `cursor`, at most `limit` (and 10,000).
     ///
@@ -154,22 +158,29 @@ impl ClickHouseReader {
 }
 
 fn member(row: StoredMember) -> Result<MemberRow, Fault> {
-    let types: BTreeMap<String, String> = row.trait_types.into_iter().collect();
-    // A member whose image is not there yet has no text at all.
-    let text = if row.traits.is_empty() { "{}" } else { &row.traits };
-    let traits = read_traits(text, &types, &row.traits_tagged).map_err(|e| {
-        Fault::refused(format!(
-            "rollcall.IDENTITIES holds a row of id {} that this sink did not write",
-            row.id
-        ))
-        .from_source(e)
-        .repair(REBUILD)
-    })?;
+    let traits = traits_of(&row.id, &row.traits, row.trait_types, &row.traits_tagged)?;
     Ok(MemberRow {
         id: row.id,
         identifier: row.identifier,
         identity_key: row.identity_key,
         since_us: row.since_us,
         traits,
+    })
+}
+
+/// The traits of a row of `IDENTITIES`: the JSON column as text, its paths' types, the tagged rest.
+pub(crate) fn traits_of(
+    id: &str,
+    text: &str,
+    types: Vec<(String, String)>,
+    tagged: &str,
+) -> Result<Traits, Fault> {
+    let types: BTreeMap<String, String> = types.into_iter().collect();
+    // A member whose image is not there yet has no text at all.
+    let text = if text.is_empty() { "{}" } else { text };
+    read_traits(text, &types, tagged).map_err(|e| {
+        Fault::refused(format!("rollcall.IDENTITIES holds a row of id {id} that this sink did not write"))
+            .from_source(e)
+            .repair(REBUILD)
     })
 }

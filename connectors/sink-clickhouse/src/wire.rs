@@ -14,6 +14,9 @@ use crate::config::ClickHouseSinkConfig;
 /// The command that repairs whatever is wrong with the sink's own tables.
 pub(crate) const REBUILD: &str = "rollcall rebuild clickhouse";
 
+/// Memory of one query that reads a whole environment.
+const COSTLY_BYTES_MAX: u64 = 2 << 30;
+
 /// A connection pool and what to call its server in a message.
 #[derive(Clone)]
 pub(crate) struct Wire {
@@ -72,6 +75,14 @@ impl Wire {
     /// A query; its values are bound with [`Query::param`].
     pub(crate) fn query(&self, sql: &str) -> Query {
         self.client.query_raw(sql)
+    }
+
+    /// A query that reads as much as somebody cared to ask for: the server gives it up when nobody waits for it any
+    /// more, or when it would take the memory of others.
+    pub(crate) fn costly_query(&self, sql: &str) -> Query {
+        self.query(sql)
+            .with_setting("max_execution_time", self.query_timeout.as_secs().max(1).to_string())
+            .with_setting("max_memory_usage", COSTLY_BYTES_MAX.to_string())
     }
 
     /// A query whose unqualified names belong to `database`.

@@ -22,6 +22,7 @@ pub mod place;
 pub mod position;
 pub mod records;
 pub mod row;
+pub mod sieve;
 pub mod sink;
 pub mod source;
 pub mod topic;
@@ -44,6 +45,7 @@ pub use records::{
     WatermarkRecord,
 };
 pub use row::{Cell, Row, RowChange, RowOp, TableRole, TableSpec};
+pub use sieve::{Candidate, Candidates, Listed, ListedPage, Sieve, Sifted, SiftedCounts, Sighting};
 pub use sink::{Delivery, OutRecord, Rejected, Sink, Written};
 pub use source::{
     BackfillId, CatalogSnapshot, Group, Page, PageGroup, Saved, Source, SourceEvent, Transaction,

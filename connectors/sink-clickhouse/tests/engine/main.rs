@@ -6,4 +6,5 @@ mod kit;
 mod rebuild;
 mod refuse;
 mod replay;
+mod sieve;
 mod values;

@@ -34,6 +34,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+pub use rules_data::{Draft, RulesFault, read_draft};
 pub use tables::{IDENTITY, TRAIT, tables};
 
 use documents::Owners;
