@@ -209,6 +209,105 @@ pub(crate) struct ConditionExplanation {
     pub(crate) raised: Option<String>,
 }
 
+/// `POST /preview`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Preview {
+    /// Where.
+    pub(crate) environment: PreviewPlace,
+    /// The segment compared with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) segment: Option<PreviewSegment>,
+    /// What percentage splits hashed.
+    pub(crate) key: String,
+    /// `exact`, `superset` or `unsupported`.
+    pub(crate) class: String,
+    /// Why it is not `exact`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
+    /// Identities that match.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) matching: Option<u64>,
+    /// Of these, who is no member yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) entering: Option<u64>,
+    /// Members that don't match.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) leaving: Option<u64>,
+    /// Members that match.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) staying: Option<u64>,
+    /// Identities that were decided one by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) candidates: Option<u64>,
+    /// Those on which the reference raises.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) raised: Option<PreviewRaised>,
+    /// Everything the sources committed up to here was judged when it was asked.
+    #[serde(default)]
+    pub(crate) as_of_us: Option<i64>,
+    /// What to know about the numbers.
+    #[serde(default)]
+    pub(crate) notes: Vec<String>,
+    /// A page of those who match or, beside a segment, who enter or leave.
+    #[serde(default, skip_serializing)]
+    pub(crate) identities: Vec<PreviewedIdentity>,
+    /// Where the next page starts.
+    #[serde(default, skip_serializing)]
+    pub(crate) cursor: Option<String>,
+}
+
+/// The environment of a preview.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct PreviewPlace {
+    /// Its id.
+    pub(crate) id: String,
+    /// Its api key.
+    pub(crate) key: String,
+    /// Its name.
+    pub(crate) name: String,
+}
+
+/// The segment of a preview.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct PreviewSegment {
+    /// Its id.
+    pub(crate) id: String,
+    /// Its name.
+    pub(crate) name: String,
+    /// `live`, `filling` or `unsupported`.
+    pub(crate) state: String,
+    /// Why it is unsupported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
+}
+
+/// What a draft raises on.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct PreviewRaised {
+    /// How many.
+    pub(crate) identities: u64,
+    /// The first of them.
+    pub(crate) id: String,
+    /// What the platform's users call it.
+    pub(crate) identifier: String,
+    /// Why.
+    pub(crate) reason: String,
+}
+
+/// An identity of a preview.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct PreviewedIdentity {
+    /// The native id.
+    pub(crate) id: String,
+    /// What the platform's users call it.
+    pub(crate) identifier: String,
+    /// `identity.key` as rules see it.
+    pub(crate) identity_key: String,
+    /// `enter` or `leave`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) change: Option<String>,
+}
+
 /// `POST /verify`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Verified {

@@ -9,7 +9,9 @@ use rollcall_runtime::topology::ConfigFault;
 
 /// A difference was found, or a job failed.
 const EXIT_FAILED: u8 = 1;
-/// Wrong configuration (`EX_CONFIG` of sysexits.h). Wrong use is 2, and clap's.
+/// Wrong use, as clap says it.
+const EXIT_USE: u8 = 2;
+/// Wrong configuration (`EX_CONFIG` of sysexits.h).
 const EXIT_CONFIG: u8 = 78;
 
 /// How a command that ran to its end ended.
@@ -43,6 +45,8 @@ pub(crate) enum Failure {
     },
     /// The configuration is wrong: one text per fault.
     Config(Vec<String>),
+    /// What the command was given can't be used.
+    Use(String),
     /// Whoever read our output went away (`rollcall topic tail … | head`): no failure of ours.
     OutputClosed,
 }
@@ -71,6 +75,7 @@ impl Failure {
             Self::Job { what, repair: Some(repair) } => {
                 (vec![format!("error: {what}\nrepair: {repair}")], EXIT_FAILED)
             }
+            Self::Use(what) => (vec![format!("error: {what}")], EXIT_USE),
             Self::Config(faults) => {
                 (faults.into_iter().map(|fault| format!("error: {fault}")).collect(), EXIT_CONFIG)
             }

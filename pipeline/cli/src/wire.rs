@@ -19,7 +19,7 @@ use rollcall_runtime::topology::{
     ClickHouseSinkConfig, ClickHouseUrl, CountsSinkConfig, EmbeddedLogConfig, LogConfig,
     PostgresSourceConfig, Preset, Secret, SinkConfig, SourceConfig, Topology,
 };
-use rollcall_runtime::{FlushBounds, ListMembers, SinkWiring, SourceWiring, Wiring};
+use rollcall_runtime::{FlushBounds, ListMembers, Mirror, SinkWiring, SourceWiring, Wiring};
 use rollcall_sink_clickhouse::{ClickHouseReader, ClickHouseSink};
 use rollcall_sink_counts::CountsSink;
 use rollcall_source_postgres::PostgresSource;
@@ -42,7 +42,7 @@ pub(crate) async fn wire(topology: &Topology) -> Result<Wired, Fault> {
     let folder = log.path.as_path();
     let mut engines = Vec::new();
     let mut sinks = Vec::new();
-    let mut members = None;
+    let (mut members, mut mirror) = (None, None);
     // The log first: its lock keeps a second worker out of the folder before anything else is touched.
     let opened = open_log(log).await?;
     for (name, sink) in &topology.sinks {
@@ -50,6 +50,7 @@ pub(crate) async fn wire(topology: &Topology) -> Result<Wired, Fault> {
             SinkConfig::ClickHouse(config) => {
                 let config = clickhouse(name, config, folder, &mut engines).await?;
                 members = members.or(Some(list_members(&config)?));
+                mirror = mirror.or(Some(look_into(&config)?));
                 start_clickhouse(config)
             }
             SinkConfig::Counts(config) => start_counts(counts(name, config)),
@@ -77,6 +78,7 @@ pub(crate) async fn wire(topology: &Topology) -> Result<Wired, Fault> {
         sources,
         sinks,
         members,
+        mirror,
         tombstone_retention: DAY * log.tombstone_retention_days,
     };
     Ok(Wired { wiring, engines })
@@ -201,6 +203,21 @@ fn list_members(config: &rollcall_sink_clickhouse::ClickHouseSinkConfig) -> Resu
             Ok(json!({"members": members, "cursor": page.next_cursor}))
         })
     }))
+}
+
+fn look_into(config: &rollcall_sink_clickhouse::ClickHouseSinkConfig) -> Result<Mirror, Fault> {
+    let reader = ClickHouseReader::connect(config)?;
+    let sifting = reader.clone();
+    Ok(Mirror {
+        sift: Box::new(move |sieve, page| {
+            let reader = sifting.clone();
+            Box::pin(async move { reader.sift(&sieve, &page).await })
+        }),
+        candidates: Box::new(move |sieve, after, limit| {
+            let reader = reader.clone();
+            Box::pin(async move { reader.candidates(&sieve, after.as_deref(), limit).await })
+        }),
+    })
 }
 
 /// The sink's settings as its connector wants them.

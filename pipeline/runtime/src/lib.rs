@@ -15,6 +15,7 @@ pub mod counts_feed;
 mod crash;
 mod http;
 mod intake;
+mod preview;
 pub mod roster_store;
 mod roster_task;
 mod sink_task;
@@ -26,6 +27,7 @@ pub mod wiring;
 mod worker;
 
 pub use wiring::{
-    FlushBounds, ListMembers, MembersRequest, SinkWiring, SourceWiring, StartSink, StartSource, Wiring,
+    FlushBounds, ListMembers, MembersRequest, Mirror, ReadCandidates, SiftIdentities, SinkWiring,
+    SourceWiring, StartSink, StartSource, Wiring,
 };
 pub use worker::{Shutdown, run};

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rollcall_model::source::BackfillPlan;
-use rollcall_model::{EnvironmentId, Fut, Log, Position, SegmentId, Sink, Source, SourceName};
+use rollcall_model::{
+    Candidates, EnvironmentId, Fut, ListedPage, Log, Position, SegmentId, Sieve, Sifted, Sink, Source,
+    SourceName,
+};
 
 /// Starts a source at a position (none: for the first time), with a backfill to go on with.
 pub type StartSource =
@@ -14,6 +17,25 @@ pub type StartSource =
 pub type StartSink = Box<dyn Fn() -> Fut<'static, Box<dyn Sink>> + Send + Sync>;
 /// Lists the members of a segment in an environment from the columnar mirror.
 pub type ListMembers = Box<dyn Fn(MembersRequest) -> Fut<'static, serde_json::Value> + Send + Sync>;
+
+/// Counts and lists the identities that a predicate holds for.
+pub type SiftIdentities = Box<dyn Fn(Sieve, ListedPage) -> Fut<'static, Sifted> + Send + Sync>;
+/// Reads the next identities that a predicate holds for or that are members: at most so many, after an id.
+pub type ReadCandidates = Box<dyn Fn(Sieve, Option<String>, u32) -> Fut<'static, Candidates> + Send + Sync>;
+
+/// The columnar mirror, as far as drafts of rules are tried on it.
+pub struct Mirror {
+    /// Counts and lists.
+    pub sift: SiftIdentities,
+    /// Reads.
+    pub candidates: ReadCandidates,
+}
+
+impl std::fmt::Debug for Mirror {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mirror").finish_non_exhaustive()
+    }
+}
 
 /// A source of the topology.
 pub struct SourceWiring {
@@ -81,6 +103,8 @@ pub struct Wiring {
     pub sinks: Vec<SinkWiring>,
     /// Who lists members, when a sink can.
     pub members: Option<ListMembers>,
+    /// Where drafts of rules are tried, when a sink can.
+    pub mirror: Option<Mirror>,
     /// How long tombstones are kept.
     pub tombstone_retention: Duration,
 }

@@ -9,7 +9,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use rollcall_model::{Fault, Log, Partition};
 use rollcall_roster::Catalog;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::info;
 
@@ -27,6 +27,9 @@ use crate::wiring::{SinkWiring, SourceWiring, Wiring};
 
 /// Operators' commands that may wait for a source.
 const SOURCE_COMMANDS_MAX: usize = 8;
+
+/// Drafts that are tried at once: each may read every identity of an environment.
+const PREVIEWS_MAX: usize = 2;
 
 /// Requests under way are waited for this long at the end.
 const HTTP_GRACE: Duration = Duration::from_secs(3);
@@ -73,7 +76,7 @@ pub async fn run(
     }
     let stores = RosterStores::open(&wiring.store_path)?;
     let log = Arc::clone(&wiring.log);
-    let members = wiring.members;
+    let (members, mirror) = (wiring.members, wiring.mirror);
     let mut starter = Starter {
         tasks: Tasks::default(),
         handles: Vec::new(),
@@ -87,8 +90,22 @@ pub async fn run(
     let sources = starter.sources(wiring.sources);
     let Starter { tasks, handles, .. } = starter;
     let token = topology.http.token.as_ref().map(|token| token.expose().to_owned());
-    let app =
-        App { log, tasks, catalog, counts, stores, admin, sources, sinks, members, token, metrics, env };
+    let app = App {
+        log,
+        tasks,
+        catalog,
+        counts,
+        stores,
+        admin,
+        sources,
+        sinks,
+        members,
+        mirror,
+        previews: Semaphore::new(PREVIEWS_MAX),
+        token,
+        metrics,
+        env,
+    };
     listening(address);
     let (mut stop, mut stopped) = (shutdown.clone(), shutdown);
     let served = axum::serve(listener, router(Arc::new(app))).with_graceful_shutdown(async move {

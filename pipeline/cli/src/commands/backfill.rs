@@ -220,7 +220,7 @@ async fn progress(asking: &Asking) -> String {
 }
 
 /// Shown on a terminal, on the error stream; programs see nothing of it.
-fn spinner(output: Output) -> ProgressBar {
+pub(super) fn spinner(output: Output) -> ProgressBar {
     if output.json {
         return ProgressBar::hidden();
     }

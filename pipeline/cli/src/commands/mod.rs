@@ -5,6 +5,7 @@ mod backfill;
 mod check;
 mod judge;
 mod members;
+mod preview;
 mod quarantine;
 mod run;
 mod setup;
@@ -63,6 +64,7 @@ enum Command {
     Members(members::Members),
     Explain(members::Explain),
     Judge(judge::Judge),
+    Preview(preview::Preview),
     Verify(verify::Verify),
     #[command(subcommand)]
     Quarantine(quarantine::Quarantine),
@@ -109,6 +111,7 @@ impl Cli {
             Command::Members(command) => command.execute(&asking()?).await,
             Command::Explain(command) => command.execute(&asking()?).await,
             Command::Judge(command) => command.execute(),
+            Command::Preview(command) => command.execute(&asking()?).await,
             Command::Verify(command) => command.execute(&asking()?).await,
             Command::Quarantine(command) => command.execute(&asking()?).await,
             Command::Topic(command) => command.execute(&asking()?).await,

@@ -1,15 +1,16 @@
 //! The HTTP side of a worker: health, metrics and the API under `/api/v1` that the command line speaks.
 //!
-//! `read` answers what is, `act` does what an operator asks. Everything but health and metrics wants the bearer token
+//! `read` answers what is, `preview` what a draft would change, `act` does what an operator asks. Everything but health and metrics wants the bearer token
 //! where one is set, since it shows personal data.
 
 mod act;
+mod preview;
 mod read;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -19,14 +20,14 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use rollcall_model::{Fault, FaultKind, Log};
 use rollcall_roster::Catalog;
 use serde_json::json;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::admin::Admin;
 use crate::counts_feed::CountsBoard;
 use crate::roster_store::RosterStores;
 use crate::source_task::SourceCommand;
 use crate::tasks::{TaskState, Tasks};
-use crate::wiring::ListMembers;
+use crate::wiring::{ListMembers, Mirror};
 
 /// What the handlers share.
 pub(crate) struct App {
@@ -39,6 +40,9 @@ pub(crate) struct App {
     pub(crate) sources: BTreeMap<String, mpsc::Sender<SourceCommand>>,
     pub(crate) sinks: Vec<(String, bool)>,
     pub(crate) members: Option<ListMembers>,
+    pub(crate) mirror: Option<Mirror>,
+    /// One permit per preview under way.
+    pub(crate) previews: Semaphore,
     pub(crate) token: Option<String>,
     pub(crate) metrics: PrometheusHandle,
     /// The environment the worker's own topology was read with.
@@ -97,6 +101,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/counts", get(read::counts))
         .route("/members", get(read::members))
         .route("/explain", get(read::explain))
+        .route("/preview", post(preview::preview).layer(DefaultBodyLimit::max(preview::BODY_BYTES_MAX)))
         .route("/topics", get(read::topics))
         .route("/topics/{topic}/tail", get(read::tail))
         .route("/quarantine", get(read::quarantine))

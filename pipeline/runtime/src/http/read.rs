@@ -128,6 +128,12 @@ pub(super) struct MembersQuery {
     cursor: Option<String>,
 }
 
+/// What is asked takes a sink that keeps identities in columns.
+pub(super) fn no_mirror() -> Refusal {
+    Refusal::new(StatusCode::CONFLICT, "no sink of this topology can list members")
+        .repair("add a sink of type clickhouse to topology.yaml")
+}
+
 /// An environment by its id or its api key.
 pub(super) fn environment<'c>(
     catalog: &'c Catalog,
@@ -145,10 +151,7 @@ pub(super) async fn members(State(app): State<Arc<App>>, Query(query): Query<Mem
     if catalog.segment(&query.segment).is_none() {
         return Err(Refusal::not_found(format!("there is no segment '{}'", query.segment)));
     }
-    let Some(list) = &app.members else {
-        return Err(Refusal::new(StatusCode::CONFLICT, "no sink of this topology can list members")
-            .repair("add a sink of type clickhouse to topology.yaml"));
-    };
+    let list = app.members.as_ref().ok_or_else(no_mirror)?;
     let request = MembersRequest {
         segment_id: query.segment,
         environment_id: environment.id.clone(),
