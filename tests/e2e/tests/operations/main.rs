@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod commands;
+mod contexts;
 mod gates;
 mod misconfigured;
 mod oddities;
 mod outages;
+mod previews;
 mod quarantine;
 mod rebuilding;
 mod slot;

@@ -169,13 +169,5 @@ async fn add_segment(stage: &Stage, conditions: &[(&str, &str, &str)], depth: us
     for _ in 1..depth {
         rule = serde_json::json!({"type": "ALL", "conditions": [], "rules": [rule]});
     }
-    let rules = serde_json::json!([rule]).to_string();
-    stage
-        .sql(&format!(
-            "INSERT INTO segments_segment (uuid, name, project_id, version, created_at, updated_at, is_system_segment, \
-             managed_by, rules_data) VALUES (gen_random_uuid(), 'odd', 1, 1, now(), now(), false, '', $rules${rules}$rules$); \
-             UPDATE segments_segment SET version_of_id = id WHERE version_of_id IS NULL AND name = 'odd'"
-        ))
-        .await?;
-    stage.number("SELECT max(id) FROM segments_segment WHERE name = 'odd'").await
+    stage.add_segment("odd", &serde_json::json!([rule]).to_string()).await
 }

@@ -81,6 +81,17 @@ impl Stage {
         self.client.batch_execute(sql).await.map_err(|error| format!("{error:?}\n{sql}").into())
     }
 
+    /// A segment of project 1 with these rules, as the platform writes it.
+    pub(crate) async fn add_segment(&self, name: &str, rules: &str) -> Result<i64, Failure> {
+        self.sql(&format!(
+            "INSERT INTO segments_segment (uuid, name, project_id, version, created_at, updated_at, is_system_segment, \
+             managed_by, rules_data) VALUES (gen_random_uuid(), '{name}', 1, 1, now(), now(), false, '', $rules${rules}$rules$); \
+             UPDATE segments_segment SET version_of_id = id WHERE version_of_id IS NULL AND name = '{name}'"
+        ))
+        .await?;
+        self.number(&format!("SELECT max(id) FROM segments_segment WHERE name = '{name}'")).await
+    }
+
     /// Writes as the platform does, so often, until the sets are others than before.
     pub(crate) async fn churn(&mut self, steps: usize) -> Result<(), Failure> {
         let before = self.truth().await?;
