@@ -24,6 +24,8 @@ async fn filled(server: &ClickHouse) {
             batch.push(of_change(change(id, "env1", id, &["2"], &[])));
         }
     }
+    // Another environment's row of one that is here.
+    batch.push(of_change(change(3, "env2", 3, &["1"], &[])));
     // Gone again, with what it was in; and one that entered and left.
     batch.push(of_identity(identity(2, "env1", 200, IdentityState::Deleted)));
     batch.push(of_change(change(2, "env1", 200, &[], &["1"])));
