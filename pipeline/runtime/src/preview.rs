@@ -78,7 +78,7 @@ pub(crate) struct Counts {
     /// Identities that were decided one by one.
     #[serde(skip_serializing_if = "Option::is_none")]
     candidates: Option<u64>,
-    /// Identities on which the reference raises.
+    /// Identities on which judging raises.
     #[serde(skip_serializing_if = "Option::is_none")]
     raised: Option<RaisedOn>,
 }

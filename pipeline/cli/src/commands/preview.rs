@@ -22,7 +22,7 @@ use crate::output::{Output, or_dash, time};
 /// `identity` {id, identifier, identity_key, change?: enter|leave}, and where more follow `more` {cursor}. `class` is
 /// `exact` (counted by ClickHouse), `superset` (each of `candidates` decided by the evaluator, for `reason`) or
 /// `unsupported` (no numbers, for `reason`); a page after the first has no counts. Exits with 1 when the draft would
-/// not be judged: it is unsupported, or the reference raises on some identity (`raised` {identities, id, identifier,
+/// not be judged: it is unsupported, or judging raises on some identity (`raised` {identities, id, identifier,
 /// reason}).
 #[derive(Debug, Args)]
 pub(super) struct Preview {
@@ -172,7 +172,7 @@ fn counts(answer: &PreviewAnswer) -> Vec<String> {
     }
     if let Some(raised) = &answer.raised {
         lines.push(format!(
-            "the reference raises on {} of them, for example on {} ({}): {}; such a segment would be suspended, with no members",
+            "judging raises on {} of them, for example on {} ({}): {}; such a segment would be suspended, with no members",
             raised.identities, raised.identifier, raised.id, raised.reason
         ));
     }
