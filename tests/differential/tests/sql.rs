@@ -1,4 +1,4 @@
-//! C23: the SQL form of a segment keeps its promise on the real engine, on cases of a fresh seed each run.
+//! C22: the SQL form of a segment keeps its promise on the real engine, on cases of a fresh seed each run.
 //!
 //! `DIFFERENTIAL_SEED=… SQL_CASES=…` run others, `DIFFERENTIAL_FIRST=…` from another case on,
 //! `DIFFERENTIAL_OPERATOR=REGEX` one operator alone; the seed is printed.
@@ -28,7 +28,7 @@ const PRINTED_MAX: usize = 8;
 const VIOLATIONS_MAX: u64 = 200;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn c23_predicates_keep_their_promise() {
+async fn c22_predicates_keep_their_promise() {
     let run = Run::from_env("SQL_CASES", CASES);
     let mut server = Server::start().await;
     let (mut tally, mut totals) = (Tally::default(), Totals::default());
