@@ -97,6 +97,7 @@ fn ours((property, operator, value): (&str, &str, &str), rounds: u32) -> Result<
         identity_key: "env_abc_alice",
         traits: &traits,
         system_traits: &none,
+        tree: None,
     };
     let verdict = segment.judge(&context)?;
     let began = Instant::now();

@@ -52,6 +52,7 @@ fn main() {
             identity_key: "env_abc_alice",
             traits: &traits,
             system_traits: &none,
+            tree: None,
         };
         let mut milliseconds: Vec<f64> = (0..ROUNDS)
             .map(|_| {

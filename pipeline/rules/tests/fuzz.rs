@@ -10,6 +10,8 @@ const INPUTS: u64 = 4_000;
 fn tries(name: &str, body: fn(&[u8])) {
     let seed: u64 = match std::env::var("FUZZ_SEED") {
         Ok(text) => text.parse().expect("FUZZ_SEED is a whole number"),
+        // A run of a test may differ from the last; its seed is printed.
+        #[allow(clippy::disallowed_methods)]
         Err(_) => rand::random(),
     };
     eprintln!("{name}: FUZZ_SEED={seed}");

@@ -85,6 +85,7 @@ impl Case {
             identity_key,
             traits: &self.traits,
             system_traits: &self.system_traits,
+            tree: None,
         };
         let segment = CompiledSegment::compile(&self.doc);
         let judged = segment.judge(&context);

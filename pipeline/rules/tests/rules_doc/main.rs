@@ -24,6 +24,7 @@ fn c22_every_example_is_as_it_says() {
             identity_key: &format!("{ENVIRONMENT_KEY}_{}", example.identifier),
             traits: &example.traits,
             system_traits: &example.system_traits,
+            tree: None,
         });
         let holds = match example.verdict {
             Verdict::Yes => judged == Ok(true),
