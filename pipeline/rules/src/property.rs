@@ -83,9 +83,10 @@ impl Property {
                         return Ok(subject);
                     }
                 }
-                let first = query
-                    .first_leaf(context, steps)
-                    .map_err(|raised| Raised::new(format!("'{literal}': {}", raised.reason)))?;
+                let first = query.first_leaf(context, steps).map_err(|raised| Raised {
+                    reason: format!("'{literal}': {}", raised.reason),
+                    ..raised
+                })?;
                 match first {
                     None => Ok(Subject::Missing),
                     Some(Leaf::Value(value)) => Subject::of_value(value),
