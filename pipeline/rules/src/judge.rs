@@ -30,13 +30,20 @@ pub struct Raised {
 pub enum Raiser {
     /// The reference: that is its answer.
     Reference,
-    /// This version, where the reference would answer, in time.
+    /// This version, which doesn't know what the reference would answer.
     Rollcall,
+    /// The bound of steps or memory: the reference would go on, perhaps for years.
+    Bound,
 }
 
 impl Raised {
     pub(crate) fn new(reason: impl Into<String>) -> Self {
         Self { reason: reason.into(), by: Raiser::Reference }
+    }
+
+    /// What would take more than the bound.
+    pub(crate) fn beyond_bound(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), by: Raiser::Bound }
     }
 
     /// What this version can't answer.

@@ -40,9 +40,9 @@ const PARAM_PREFIX: &str = "p";
 ///
 /// Prints one line for each, in order: {"result": true|false|null, "unsupported": reason|null}. `result` is what the
 /// reference answers for this very context, null where it raises; `unsupported` is why Rollcall would not judge anybody by
-/// the segment. Where the reference would answer and this version doesn't (an expression beyond its bound of steps, say),
-/// `result` is null and `unsupported` says why, naming the identity. A broken line gets {"error": what and where}, and the
-/// rest goes on. So does a blank line: answers and lines
+/// the segment. Beyond the bound of steps, where the reference would go on for years, `result` is null and `unsupported`
+/// names the expression and the identity. A line that is broken, or that has no certain answer, gets {"error": what and
+/// where}, and the rest goes on. So does a blank line: answers and lines
 /// keep step. Answers come at once: the command can be kept open and asked line by line.
 ///
 /// Needs no topology file. Exits with 1 if a line got an error.
@@ -264,11 +264,12 @@ fn answer(
             let (result, beyond) = match line.segment.judge(&context) {
                 Ok(result) => (Some(result), None),
                 Err(Raised { by: Raiser::Reference, .. }) => (None, None),
-                Err(Raised { by: Raiser::Rollcall, reason }) => {
+                Err(Raised { by: Raiser::Rollcall, reason }) => return Err(LineError { reason }),
+                Err(Raised { by: Raiser::Bound, reason }) => {
                     (None, Some(format!("on identity '{}': {reason}", context.identifier)))
                 }
             };
-            let unsupported = line.segment.unsupported().or(beyond.as_deref());
+            let unsupported = beyond.as_deref().or(line.segment.unsupported());
             write_json(&VerdictAnswer { result, unsupported }, out)
         }
         Question::Explanation => {

@@ -143,7 +143,7 @@ pub(super) fn children<'a>(
 
 /// Pays for a part of the walk.
 pub(super) fn spend(steps: &Steps, count: usize) -> Result<(), Raised> {
-    steps.take(count).map_err(|Exceeded(reason)| Raised::unknown(format!("a path {reason}")))
+    steps.take(count).map_err(|Exceeded(reason)| Raised::beyond_bound(format!("a path {reason}")))
 }
 
 /// What is done with each node found.

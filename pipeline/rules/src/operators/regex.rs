@@ -38,8 +38,8 @@ impl Regex {
             return Ok(false);
         }
         let pattern = self.pattern.as_ref().map_err(Raised::new)?;
-        pattern
-            .matches(&subject.to_text()?, steps)
-            .map_err(|Exceeded(reason)| Raised::unknown(format!("the expression '{}' {reason}", self.text)))
+        pattern.matches(&subject.to_text()?, steps).map_err(|Exceeded(reason)| {
+            Raised::beyond_bound(format!("the expression '{}' {reason}", self.text))
+        })
     }
 }
