@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 
 /// Cases of a run that names no number: what two cores do in a few minutes. The engine needs milliseconds to read the
 /// text of each predicate; every one is then asked of [`GROUP_CASES`] identities.
-const CASES: u64 = 40_000;
+const CASES: u64 = 10_000;
 /// The first cases tell the shares of each operator well enough: every condition is compiled once more for it.
 const TALLIED_CASES: u64 = 10_000;
 /// Cases whose identities are in the table at once: the engine reads all of them for each query.
