@@ -1,27 +1,26 @@
 //! MODULO in SQL: Python's floored `%` of floats, to the last bit.
 //!
-//! ClickHouse's own `%` of floats rounds on its way, so the remainder is taken of whole numbers. With the divisor
-//! `d = m · 2^e`, m odd and below 2^53,
+//! ClickHouse's own `%` of floats rounds on its way, and so do its casts of floats to ints beyond 64 bits. So the
+//! remainder is taken of whole numbers, large ones by their bits. With the divisor `d = m · 2^e`, m odd and below 2^53,
 //!
 //! ```text
 //! fmod(y, d) = y                              for y < d
 //!            = fmod(y / 2^e, m) · 2^e         exact: only the exponent changes
-//! fmod(Y, m) = (⌊Y⌋ mod m) + (Y - ⌊Y⌋)        for Y below 2^53, by integers
-//!            = (Y / 2^200j mod m) · (2^200j mod m) mod m     above, where Y is a whole number of 53 bits and zeros
+//! fmod(Y, m) = (⌊Y⌋ mod m) + (Y - ⌊Y⌋)        for Y below 2^53
+//!            = (n mod m) · (2^q mod m) mod m  above, where Y = n · 2^q is a whole number, n of 53 bits
 //! ```
 //!
-//! Every step but the last addition of Python's own (`remainder + divisor` where the signs differ) is exact.
+//! 2^q mod m is a product of the powers 2^1, 2^2, 2^4, … mod m, one for each bit of q. Every step but the last addition of
+//! Python's own (`remainder + divisor` where the signs differ) is exact.
 
 use super::expr::Expr;
 use super::names::Names;
 use super::param::ParamValue;
 
-/// A whole number's steps of this many bits fit into 256 bits with room for 53 more.
-const STEP_BITS: i32 = 200;
-/// Divisors are scaled up by at most so many bits.
-const SCALE_BITS_MAX: i32 = 200;
-/// Floats are below 2^1024.
-const STEPS: i32 = 5;
+/// Divisors are scaled up by at most so many bits: a power of two that is a float.
+const SCALE_BITS_MAX: i32 = 1_000;
+/// Bits of q, which is below 971 + 1,000.
+const EXPONENT_BITS: u32 = 11;
 
 /// Whether the float `x`, a part with a name, leaves the remainder; `None` where the divisor is too small for it.
 pub(super) fn leaves(x: &str, divisor: f64, remainder: f64, names: &mut Names<'_>) -> Option<Expr> {
@@ -61,32 +60,28 @@ fn truncated_remainder(x: &str, divisor: f64, names: &mut Names<'_>) -> Option<S
     }
     let magnitude = names.part(format!("abs({x})"));
     let size = names.bind(ParamValue::Float(divisor));
-    let modulus = format!("toUInt256({})", names.bind(ParamValue::Int(m as i64)));
+    let modulus = names.bind(ParamValue::Int(m as i64));
     let scale = names.bind(ParamValue::Float(exp2(e.abs())));
-    // Below 2^53 a float may have a fraction, which stays as it is; it is scaled up only there, where it can't overflow.
-    let (value, small, extra_bits) = if e < 0 {
-        (magnitude.clone(), names.part(format!("multiply({magnitude}, {scale})")), -e)
-    } else {
-        let value = names.part(format!("divide({magnitude}, {scale})"));
-        (value.clone(), value, 0)
-    };
-    let below = format!("toFloat64(toUInt256(floor({small})) % {modulus}) + ({small} - floor({small}))");
-    let mut arms = vec![format!("{value} < 9007199254740992, {below}")];
-    for step in 0..STEPS {
-        let power = names.bind(ParamValue::Int(power_of_two_modulo(STEP_BITS * step + extra_bits, m) as i64));
-        let shifted = if step == 0 { value.clone() } else { format!("{value} / exp2({})", STEP_BITS * step) };
-        let part = format!("toFloat64((toUInt256({shifted}) % {modulus}) * toUInt256({power}) % {modulus})");
-        arms.push(if step + 1 < STEPS {
-            format!("{value} < exp2({}), {part}", 255 + STEP_BITS * step)
-        } else {
-            part
-        });
-    }
-    let scaled_back = if e < 0 { "/" } else { "*" };
+    let (scaled, back) = if e < 0 { ("multiply", "/") } else { ("divide", "*") };
+    // Infinite at worst, which is above 2^53, too.
+    let value = names.part(format!("{scaled}({magnitude}, {scale})"));
+    let small = format!("toFloat64(toUInt64(floor({value})) % {modulus}) + ({value} - floor({value}))");
+    let large = format!("toFloat64({})", large_remainder(&magnitude, m, e, &modulus, names));
     Some(names.part(format!(
-        "if({magnitude} < {size}, {magnitude}, multiIf({}) {scaled_back} {scale})",
-        arms.join(", ")
+        "if({magnitude} < {size}, {magnitude}, if({value} < 9007199254740992, {small}, {large}) {back} {scale})"
     )))
+}
+
+/// `y / 2^e mod m`, where that quotient is at least 2^53.
+fn large_remainder(y: &str, m: u64, e: i32, modulus: &str, names: &mut Names<'_>) -> String {
+    let bits = names.part(format!("reinterpretAsUInt64({y})"));
+    let exponent = names.part(format!("minus(bitShiftRight({bits}, 52), {})", 1075 + e));
+    let modulus = format!("toUInt128({modulus})");
+    let number = format!("toUInt128(bitOr(bitAnd({bits}, 4503599627370495), 4503599627370496))");
+    (0..EXPONENT_BITS).fold(format!("({number} % {modulus})"), |product, bit| {
+        let power = names.bind(ParamValue::Int(power_of_two_modulo(1 << bit, m) as i64));
+        format!("({product} * toUInt128(if(bitTest({exponent}, {bit}), {power}, 1)) % {modulus})")
+    })
 }
 
 /// A positive float as an odd whole number times a power of two.
@@ -104,7 +99,7 @@ fn exp2(exponent: i32) -> f64 {
     2.0_f64.powi(exponent)
 }
 
-fn power_of_two_modulo(exponent: i32, m: u64) -> u64 {
+fn power_of_two_modulo(exponent: u32, m: u64) -> u64 {
     (0..exponent).fold(1 % m, |power, _| power * 2 % m)
 }
 
