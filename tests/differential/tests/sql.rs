@@ -8,9 +8,10 @@ use std::ops::Range;
 use futures_util::{StreamExt as _, stream};
 use rollcall_differential::shrink::shrink;
 use rollcall_differential::sql::{
-    Comparison, GROUP_CASES, Server, Tally, Violation, compare, first_violation,
+    Comparison, GROUP_CASES, Server, Tally, Verdict, Violation, compare, first_violation,
 };
 use rollcall_differential::{Case, Run, generate};
+use rollcall_rules::sql::{Class, Predicate};
 use tokio::runtime::Handle;
 
 /// Cases of a run that names no number: what two cores do in a few minutes. The engine needs milliseconds to read the
@@ -57,6 +58,29 @@ async fn c22_predicates_keep_their_promise() {
     eprintln!("{}", run.speed(totals.comparisons, "comparisons of a segment on an identity"));
     assert!(totals.comparisons >= run.cases() / 2, "next to nothing was compared");
     assert_eq!(totals.violations, 0, "SQL breaks its promise; seed {}", run.seed);
+}
+
+/// What fails is told from what fails with it.
+#[tokio::test]
+async fn a_guilty_predicate_and_identity_stand_alone() {
+    let mut server = Server::start().await;
+    let named = |name: &str| Case { identifier: name.into(), ..generate::case(1, 1, None) };
+    let ids = server.hold(&["a", "b", "c", "d", "e"].map(named)).await;
+    let predicates =
+        ["i.identifier < 'c'", "throwIf(i.identifier = 'd')", "missing(1)", "toNullable(1)", "1"]
+            .map(|text| Predicate { class: Class::Exact, condition: text.to_owned(), params: Vec::new() });
+    let verdicts = server.verdicts(&predicates.each_ref(), &ids).await;
+    let letters = |row: &Vec<Verdict>| -> String {
+        row.iter()
+            .map(|verdict| match verdict {
+                Verdict::Is(true) => '1',
+                Verdict::Is(false) => '0',
+                Verdict::Failed(_) => 'F',
+            })
+            .collect()
+    };
+    let rows: Vec<String> = verdicts.iter().map(letters).collect();
+    assert_eq!(rows, ["11000", "000F0", "FFFFF", "FFFFF", "11111"]);
 }
 
 #[derive(Debug, Default)]
