@@ -11,6 +11,7 @@ use rollcall_differential::sql::{
     Comparison, GROUP_CASES, Server, Tally, Verdict, Violation, compare, first_violation,
 };
 use rollcall_differential::{Case, Run, generate};
+use rollcall_model::{Condition, Rule, RuleType, Value};
 use rollcall_rules::sql::{Class, Predicate};
 use tokio::runtime::Handle;
 
@@ -126,4 +127,39 @@ fn smallest(violation: Violation, server: &mut Server) -> Violation {
         });
     });
     smallest
+}
+
+/// ClickHouse's casts of floats to ints beyond 64 bits round; the remainders of these are off by it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c22_remainders_of_large_floats_are_pythons() {
+    let floats =
+        [1e22, -1e22, f64::MAX, 1.313_173_215_031_183_7e237, 71_345_678_901_234_567_890.0, 3e-7, 0.75];
+    let operands = ["3|1", "-3|-2", "10|0", "0.1|0.05", "7e-300|0", "1e22|0", "3|2", "0.25|0", "inf|inf"];
+    let cases: Vec<Case> = floats
+        .iter()
+        .flat_map(|float| operands.map(|operand| (*float, operand)))
+        .map(|(float, operand)| Case {
+            environment_key: "env".into(),
+            environment_name: "Production".into(),
+            identifier: "a".into(),
+            identity_key: "env_a".into(),
+            traits: [("n".to_owned(), Value::Float(float))].into(),
+            system_traits: [].into(),
+            segment_id: "1".into(),
+            rules: vec![Rule {
+                rule_type: RuleType::All,
+                conditions: vec![Condition {
+                    operator: "MODULO".into(),
+                    property: Some("n".into()),
+                    value: Some(operand.into()),
+                }],
+                rules: vec![],
+            }],
+        })
+        .collect();
+    let mut server = Server::start().await;
+    let ids = server.hold(&cases).await;
+    let found = compare(&server, &cases, &cases, &ids).await;
+    assert_eq!(found.comparisons, (cases.len() * cases.len()) as u64);
+    assert!(found.violations.is_empty(), "{}", found.violations[0]);
 }
