@@ -32,3 +32,8 @@ fn rule_documents_hold() {
 fn conditions_hold() {
     tries("condition", fuzz_bodies::condition);
 }
+
+#[test]
+fn lines_hold() {
+    tries("line", fuzz_bodies::line);
+}

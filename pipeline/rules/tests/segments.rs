@@ -1,7 +1,7 @@
 //! Whole segments: composition (C24), what is unsupported and how it is said, explanations, depth.
 
 use rollcall_model::{Condition, Rule, RuleType, SegmentDoc, Traits, Value};
-use rollcall_rules::{CompiledSegment, Context, RULE_DEPTH_MAX};
+use rollcall_rules::{CompiledSegment, Context, LineReader, RULE_DEPTH_MAX};
 
 fn condition(property: &str, operator: &str, value: &str) -> Condition {
     Condition { operator: operator.into(), property: Some(property.into()), value: Some(value.into()) }
@@ -198,6 +198,21 @@ fn a_path_costs_steps() {
         let reason = judged(path).expect_err("needs too many steps");
         assert!(reason.starts_with(&format!("'{path}'")) && reason.contains("steps"), "{reason}");
     }
+}
+
+#[test]
+fn a_path_over_the_keys_of_a_document_costs_steps_too() {
+    let keys: Vec<String> = (0..1_000).map(|n| format!("\"k{n}\": 1")).collect();
+    let line = format!(
+        r#"{{"context": {{"environment": {{"key": "e", "name": "P"}}, "identity": {{"identifier": "a"}}, {}}},
+            "segment": {{"key": "1", "rules": [{{"type": "ALL", "conditions": [
+                {{"operator": "IS_SET", "property": "$..[?$..[?@ == -1]].x", "value": ""}}]}}]}}}}"#,
+        keys.join(", ")
+    );
+    let mut reader = LineReader::default();
+    let read = reader.judge_line(line.as_bytes()).expect("a line of that shape");
+    let raised = read.segment.judge(&read.context()).expect_err("needs too many steps");
+    assert!(raised.reason.contains("steps"), "{raised}");
 }
 
 /// Found by reading; each ended the process, or held it for minutes.

@@ -126,6 +126,8 @@ fn text(text: &str) -> Node<'_> {
     Node::Leaf(Leaf::Text(text))
 }
 
+/// Keys of a document that are compared with a name in the time of a step.
+const SLOTS_PER_STEP: usize = 4;
 /// What gathering one child costs, in steps.
 const CHILD_STEPS: usize = 4;
 
@@ -135,10 +137,9 @@ pub(super) fn children<'a>(
     steps: &Steps,
     node: Node<'a>,
 ) -> Result<Vec<(&'a str, Node<'a>)>, Raised> {
-    if matches!(node, Node::Traits) {
-        spend(steps, CHILD_STEPS * (context.traits.len() + context.system_traits.len()))?;
-    }
-    Ok(node.children(context))
+    let children = node.children(context);
+    spend(steps, CHILD_STEPS * children.len())?;
+    Ok(children)
 }
 
 /// Pays for a part of the walk.
@@ -177,7 +178,7 @@ fn select<'a>(
     found: Found<'_, 'a>,
 ) -> Result<ControlFlow<()>, Raised> {
     for selector in &segment.selectors {
-        spend(steps, 1)?;
+        spend(steps, 1 + node.slots(context).map_or(0, <[_]>::len) / SLOTS_PER_STEP)?;
         let flow = match selector {
             Selector::Name(name) => match node.child(context, name) {
                 Some(child) => visit(context, steps, root, child, rest, found)?,

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! bytes ──Unstructured──▶ Case ──compile──▶ unsupported? ──judge──▶ explain says the same ──▶ predicate
+//!                    └──▶ line of JSON ──LineReader──▶ the same
 //! ```
 //!
 //! The claims: nothing panics or overflows the stack; a judgement ends (its steps are bounded, so a fuzzer's timeout is
@@ -10,12 +11,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod line;
 mod vocabulary;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use rollcall_model::{Condition, Rule, RuleType, SegmentDoc, Traits, Value};
 use rollcall_rules::sql::Scope;
-use rollcall_rules::{CompiledSegment, Context};
+use rollcall_rules::{CompiledSegment, Context, LineReader};
 use vocabulary::{KEYS, NUMBERS, OPERATORS, PATHS, PATTERNS, TEXTS};
 
 /// Pieces of one text.
@@ -35,6 +37,32 @@ pub(crate) fn condition(bytes: &[u8]) {
     let mut input = Unstructured::new(bytes);
     let Ok(case) = Case::condition(&mut input) else { return };
     case.check();
+}
+
+/// A line of JSON, mostly of the shape that is read, with anything in its places.
+pub(crate) fn line(bytes: &[u8]) {
+    let mut input = Unstructured::new(bytes);
+    let Ok(line) = line::text(&mut input) else { return };
+    let mut reader = LineReader::default();
+    let known = |reader: &mut LineReader| match reader.judge_line(line.as_bytes()) {
+        Ok(read) => {
+            let (segment, context) = (&read.segment, read.context());
+            let judged = segment.judge(&context);
+            assert_eq!(
+                segment.explain(&context).verdict,
+                judged.clone().ok(),
+                "an explanation says otherwise"
+            );
+            Ok(judged)
+        }
+        Err(error) => Err(error),
+    };
+    let judged = known(&mut reader);
+    assert_eq!(known(&mut reader), judged, "a line that is known says otherwise");
+    match reader.predicate_line(line.as_bytes()) {
+        Ok(read) => drop(read.predicate("p")),
+        Err(error) => assert!(judged.is_err(), "read to be judged, but not: {error}"),
+    }
 }
 
 struct Case {
