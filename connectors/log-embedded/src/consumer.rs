@@ -137,6 +137,12 @@ impl Consumer for EmbeddedConsumer {
     fn poll(&mut self, limit: PollLimit) -> Fut<'_, Vec<Fetched>> {
         Box::pin(self.poll(limit))
     }
+
+    fn reached(&self) -> BTreeMap<(Topic, Partition), Place> {
+        let epoch = self.shared.epoch;
+        let at = |cursor: &Cursor| Place { epoch, offset: cursor.next };
+        self.cursors.iter().map(|cursor| ((cursor.topic, cursor.partition), at(cursor))).collect()
+    }
 }
 
 /// That nothing between a place and what is left of its partition was dropped by retention.
@@ -201,7 +207,7 @@ fn read(shared: &Shared, store: &Store, ready: &[Ready], limit: PollLimit) -> Re
                 next = offset + 1;
                 batch.turn = ready.index + 1;
                 let place = Place { epoch: shared.epoch, offset };
-                batch.records.push(Fetched { place, record: decoded.record });
+                batch.records.push(Fetched { place, record: decoded.record, foreign: false });
                 is_full = batch.records.len() >= records_max;
             }
             if is_dry || is_full {

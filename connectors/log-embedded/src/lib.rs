@@ -266,7 +266,7 @@ impl Log for EmbeddedLog {
             self.shared.known(topic, partition)?;
             let part = self.shared.state().part(topic, partition);
             let at = |offset| Place { epoch: self.shared.epoch, offset };
-            Ok(ReadRange { start: at(part.start), end: at(part.end) })
+            Ok(ReadRange { start: at(part.start), stable: at(part.end), end: at(part.end) })
         })
     }
 

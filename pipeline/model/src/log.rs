@@ -75,7 +75,8 @@ pub struct Commit {
     pub progress: Option<Progress>,
 }
 
-/// Proof of a commit: where the first record of each partition came to stand.
+/// Proof of a commit: where the first record of each partition came to stand. Offsets grow with each record, not
+/// always by one: a log may need some for itself.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Committed {
     /// First place per topic and partition written to.
@@ -103,14 +104,23 @@ pub struct Fetched {
     pub place: Place,
     /// The record.
     pub record: Record,
+    /// Whether it was not written through the log: where others can write too, their records are told apart by this.
+    /// Nothing follows from them; where something is kept, they are kept in quarantine.
+    pub foreign: bool,
 }
 
 /// What is there of a partition: `[start, end)`.
+///
+/// Commits become visible in all their partitions, but not everywhere at one moment. Whoever goes from one topic to
+/// another (a bootstrap) takes `stable` of the one it will go on with first, then reads the other up to an `end` asked
+/// for afterwards: what lies below that `stable` has all its records below that `end`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ReadRange {
     /// The first offset still there.
     pub start: Place,
-    /// The offset the next record will take.
+    /// Below it everything is decided: who reads from here on misses nothing that is committed later.
+    pub stable: Place,
+    /// Above everything that is committed by now. A consumer that has reached it has brought all of that.
     pub end: Place,
 }
 
@@ -155,7 +165,10 @@ pub trait Producer: Send {
 
 /// A reader of some partitions.
 pub trait Consumer: Send {
-    /// The next committed records: per partition in order, without gaps but those of compaction. Empty when none came
-    /// in time. Cancel-safe.
+    /// The next committed records: per partition in order, without gaps but those of compaction and of a log's own
+    /// marks. Empty when none came in time, which says nothing about how many there are. Cancel-safe.
     fn poll(&mut self, limit: PollLimit) -> Fut<'_, Vec<Fetched>>;
+    /// Up to where everything was brought, per partition: past the last record, and past what was compacted away or is
+    /// the log's own behind it.
+    fn reached(&self) -> BTreeMap<(Topic, Partition), Place>;
 }

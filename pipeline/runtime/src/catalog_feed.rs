@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use rollcall_model::catalog::CatalogEntry;
 use rollcall_model::log::PollLimit;
-use rollcall_model::{Fault, Log, Partition, Place, Topic};
+use rollcall_model::{Fault, Log, Partition, Topic};
 use rollcall_roster::{Catalog, CatalogBuilder};
 use tokio::sync::watch;
 
+use crate::read_to_end::has_reached;
 use crate::tasks::Reporter;
 
 const POLL: PollLimit = PollLimit { records_max: 10_000, bytes_max: 64 << 20, wait: Duration::from_secs(5) };
@@ -26,19 +27,19 @@ pub(crate) async fn follow(
     let mut consumer = log.consumer(BTreeMap::from([(at, range.start)])).await?;
     let mut builder = CatalogBuilder::default();
     let mut documents: u64 = 0;
-    let (mut published, mut drained) = (None, false);
-    let mut next = range.start;
+    let mut published = None;
     reporter.running();
     loop {
         let changed = published != Some(documents);
-        if changed && (drained || next >= log.range(at.0, at.1).await?.end) {
+        let end = log.range(at.0, at.1).await?.end;
+        let is_whole = has_reached(&*consumer, &BTreeMap::from([(at, end)]));
+        if changed && is_whole {
             catalog.send_replace(builder.snapshot());
             published = Some(documents);
         }
-        let records = consumer.poll(POLL).await?;
-        drained = records.is_empty();
-        for fetched in records {
-            next = Place { offset: fetched.place.offset + 1, ..fetched.place };
+        // A log's own marks behind the last document are passed without bringing a record.
+        let limit = PollLimit { wait: if is_whole { POLL.wait } else { Duration::from_millis(10) }, ..POLL };
+        for fetched in consumer.poll(limit).await? {
             let Some(value) = &fetched.record.value else { continue };
             let entry: CatalogEntry = serde_json::from_slice(value).map_err(|e| {
                 Fault::refused(format!(

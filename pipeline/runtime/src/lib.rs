@@ -16,6 +16,7 @@ mod crash;
 mod http;
 mod intake;
 mod preview;
+mod read_to_end;
 pub mod roster_store;
 mod roster_task;
 mod sink_task;

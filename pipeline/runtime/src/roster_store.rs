@@ -12,11 +12,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use rollcall_model::control::CONTROL_KEY;
-use rollcall_model::log::PollLimit;
 use rollcall_model::{
     Committed, CountRecord, Fault, Fetched, Fingerprint, IdentityKey, IdentityRecord, Log, LogId,
     MembershipRecord, Partition, Place, Seq, Topic,
@@ -26,12 +24,12 @@ use rollcall_roster::output::Passed;
 use rollcall_roster::{Output, Store, Stored};
 use serde::{Deserialize, Serialize};
 
+use crate::read_to_end::read_to_end;
+
 /// What a store is restored from.
 const TOPICS: [Topic; 3] = [Topic::Identities, Topic::Memberships, Topic::SegmentCounts];
 const CACHE_BYTES: u64 = 64 << 20;
 const OPEN_FILES_MAX: usize = 64;
-const POLL: PollLimit =
-    PollLimit { records_max: 4_096, bytes_max: 16 << 20, wait: Duration::from_millis(200) };
 
 /// The stores of a worker, in one folder.
 #[derive(Clone)]
@@ -158,32 +156,19 @@ impl PartitionStore {
 
     async fn catch_up(&mut self, log: &Arc<dyn Log>, seq: Seq) -> Result<u64, Fault> {
         let mut from = BTreeMap::new();
-        let mut ends = BTreeMap::new();
         for topic in TOPICS {
-            let range = log.range(topic, self.partition).await?;
+            let start = log.range(topic, self.partition).await?.start;
             let known = self.meta.from.iter().find(|(t, _)| *t == topic).map(|(_, place)| *place);
-            from.insert((topic, self.partition), known.unwrap_or(range.start).max(range.start));
-            ends.insert(topic, range.end);
+            from.insert((topic, self.partition), known.unwrap_or(start).max(start));
         }
-        let mut consumer = log.consumer(from.clone()).await?;
-        let mut at: BTreeMap<Topic, Place> =
-            from.iter().map(|((topic, _), place)| (*topic, *place)).collect();
         let mut taken = 0;
-        while at.iter().any(|(topic, place)| place < &ends[topic]) {
-            let records = consumer.poll(POLL).await?;
-            if records.is_empty() {
-                // What is left below the ends was compacted away.
-                break;
-            }
+        let at = read_to_end(log, from, |records| {
             taken += records.len() as u64;
-            for fetched in &records {
-                let next = Place { offset: fetched.place.offset + 1, ..fetched.place };
-                at.insert(fetched.record.topic, next);
-            }
-            self.restore(&records)?;
-        }
+            self.restore(&records)
+        })
+        .await?;
         self.meta.seq = seq;
-        self.meta.from = at.into_iter().collect();
+        self.meta.from = at.into_iter().map(|((topic, _), place)| (topic, place)).collect();
         let meta = serde_json::to_vec(&self.meta).map_err(unreadable)?;
         self.stores.meta.insert(self.prefix(), meta).map_err(failed)?;
         Ok(taken)

@@ -12,7 +12,7 @@ use rollcall_model::control::CONTROL_KEY;
 use rollcall_model::log::PollLimit;
 use rollcall_model::{
     Commit, Fault, Fetched, IdentityKey, Input, Log, Partition, Place, Producer, Progress, QuarantineRecord,
-    ReadRange, Topic,
+    Topic,
 };
 use rollcall_roster::{Catalog, Output, Roster, RosterState, Turn};
 use tokio::sync::watch;
@@ -20,6 +20,7 @@ use tokio::task::block_in_place;
 use tracing::info;
 
 use crate::crash;
+use crate::read_to_end::read_all;
 use crate::roster_store::{PartitionStore, RosterStores};
 use crate::tasks::Reporter;
 
@@ -136,16 +137,17 @@ impl Running<'_> {
             if since.elapsed() >= IDLE_WAIT {
                 let rate = applied as f64 / since.elapsed().as_secs_f64();
                 self.reporter.fact("records_per_second", rate.round());
+                let reached = consumer.reached().get(&at).map_or(0, |place| place.offset);
                 let range = self.task.log.range(at.0, at.1).await?;
-                self.report(range);
+                self.report(range.end.offset.saturating_sub(reached));
                 (applied, since) = (0, Instant::now());
             }
         }
     }
 
-    fn report(&self, range: ReadRange) {
+    fn report(&self, lag_records: u64) {
         let state = self.roster.state();
-        self.reporter.fact("lag_records", range.end.offset.saturating_sub(self.next.offset));
+        self.reporter.fact("lag_records", lag_records);
         self.reporter.fact("seq", state.seq.0);
         self.reporter.fact("fills", state.fills.jobs.len());
         self.reporter.fact("suspended", state.suspended.keys().map(ToString::to_string).collect::<Vec<_>>());
@@ -256,7 +258,7 @@ impl Running<'_> {
     /// Everything of an identity that waits in quarantine.
     async fn quarantined(&mut self, key: &IdentityKey) -> Result<Vec<QuarantineRecord>, Fault> {
         let at = (Topic::Quarantine, self.task.partition);
-        let records = read_all(&self.task.log, at.0, at.1).await?;
+        let records = read_all(&self.task.log, at.0, [at.1]).await?;
         let prefix = format!("{key}/");
         let own = records.into_iter().filter(|f| f.record.key.starts_with(prefix.as_bytes()));
         let mut newest: BTreeMap<Vec<u8>, QuarantineRecord> = BTreeMap::new();
@@ -292,24 +294,4 @@ fn read_input(fetched: &Fetched) -> Result<Input, Fault> {
         .from_source(e)
         .repair("run the version of rollcall that wrote it")
     })
-}
-
-/// Everything that is in a partition now; for topics that stay small.
-pub(crate) async fn read_all(
-    log: &Arc<dyn Log>,
-    topic: Topic,
-    partition: Partition,
-) -> Result<Vec<Fetched>, Fault> {
-    let range = log.range(topic, partition).await?;
-    let mut consumer = log.consumer(BTreeMap::from([((topic, partition), range.start)])).await?;
-    let mut records = Vec::new();
-    let limit = PollLimit { records_max: 4_096, bytes_max: 16 << 20, wait: Duration::from_millis(50) };
-    let mut reached = range.start;
-    while reached < range.end {
-        let more = consumer.poll(limit).await?;
-        let Some(last) = more.last() else { break };
-        reached = Place { offset: last.place.offset + 1, ..last.place };
-        records.extend(more);
-    }
-    Ok(records)
 }

@@ -16,14 +16,15 @@ use rollcall_model::control::CONTROL_KEY;
 use rollcall_model::log::PollLimit;
 use rollcall_model::sink::CheckRequest;
 use rollcall_model::{
-    Commit, Delivery, Fault, Fetched, Log, OutRecord, Partition, Place, Producer, Progress, QuarantineRecord,
-    Record, Seq, Sink, Topic,
+    Commit, Consumer, Delivery, Fault, Fetched, Log, OutRecord, Partition, Place, Producer, Progress,
+    QuarantineRecord, Record, Seq, Sink, Topic,
 };
 use rollcall_roster::output::CheckPassed;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use crate::crash;
+use crate::read_to_end::has_reached;
 use crate::tasks::Reporter;
 use crate::wiring::{FlushBounds, SinkWiring};
 
@@ -164,7 +165,7 @@ async fn begin(
         for topic in topics.iter().copied() {
             let mut from = topic;
             if topic == Topic::MembershipChanges {
-                live.push(log.range(topic, partition).await?.end);
+                live.push(log.range(topic, partition).await?.stable);
                 from = Topic::Memberships;
             }
             let range = log.range(from, partition).await?;
@@ -181,18 +182,16 @@ impl Running {
         let mut consumer = self.log.consumer(self.reads.clone()).await?;
         let mut reconciled = Instant::now();
         let (mut rows, mut since) = (0_u64, Instant::now());
-        let mut drained = false;
         loop {
-            if self.bootstrapped(drained).await? {
+            if self.has_bootstrapped(&*consumer) {
+                self.go_live().await?;
                 consumer = self.log.consumer(self.reads.clone()).await?;
             }
             let room =
                 self.flush.rows.saturating_sub(self.buffer.deliveries.len()).clamp(1, POLL_RECORDS_MAX);
             let limit =
                 PollLimit { records_max: room, bytes_max: POLL_BYTES_MAX, wait: self.wait(reconciled) };
-            let records = consumer.poll(limit).await?;
-            drained = records.is_empty();
-            for fetched in records {
+            for fetched in consumer.poll(limit).await? {
                 rows += 1;
                 self.take(fetched).await?;
             }
@@ -211,18 +210,24 @@ impl Running {
                 reconciled = Instant::now();
             }
             if since.elapsed() >= IDLE_WAIT {
-                self.report(rows, since.elapsed()).await?;
+                self.report(rows, since.elapsed(), consumer.reached()).await?;
                 (rows, since) = (0, Instant::now());
             }
         }
     }
 
-    async fn report(&mut self, rows: u64, elapsed: Duration) -> Result<(), Fault> {
+    async fn report(
+        &mut self,
+        rows: u64,
+        elapsed: Duration,
+        reached: BTreeMap<(Topic, Partition), Place>,
+    ) -> Result<(), Fault> {
         self.reporter.fact("records_per_second", (rows as f64 / elapsed.as_secs_f64()).round());
         let mut lag = 0;
-        for ((topic, partition), place) in &self.reads {
-            lag += self.log.range(*topic, *partition).await?.end.offset.saturating_sub(place.offset);
+        for ((topic, partition), place) in reached {
+            lag += self.log.range(topic, partition).await?.end.offset.saturating_sub(place.offset);
         }
+        lag += self.buffer.deliveries.len() as u64;
         self.reporter.fact("lag_records", lag);
         self.reporter.fact("bootstrapping", self.state.bootstrap.is_some());
         Ok(())
@@ -246,19 +251,19 @@ impl Running {
             || self.buffer.oldest.is_some_and(|oldest| oldest.elapsed() >= self.flush.age)
     }
 
-    /// Goes live once the compacted topics have been read to where they stood; `drained` says that there is nothing
-    /// more to read, for what stood at an end may have been compacted away since.
-    async fn bootstrapped(&mut self, drained: bool) -> Result<bool, Fault> {
-        let Some(bootstrap) = &self.state.bootstrap else { return Ok(false) };
-        let read = |(topic, partition, end): &(Topic, Partition, Place)| {
-            self.reads.get(&(*topic, *partition)).is_some_and(|at| at >= end)
-        };
-        if !drained && !bootstrap.ends.iter().all(read) {
-            return Ok(false);
-        }
+    /// Whether the compacted topics have been read to where they stood when the bootstrap began.
+    fn has_bootstrapped(&self, consumer: &dyn Consumer) -> bool {
+        let Some(bootstrap) = &self.state.bootstrap else { return false };
+        let ends =
+            bootstrap.ends.iter().map(|(topic, partition, end)| ((*topic, *partition), *end)).collect();
+        has_reached(consumer, &ends)
+    }
+
+    /// From the compacted topics to the live ones.
+    async fn go_live(&mut self) -> Result<(), Fault> {
         self.write().await?;
         self.sink.rebuilt().await?;
-        let Some(bootstrap) = self.state.bootstrap.take() else { return Ok(false) };
+        let Some(bootstrap) = self.state.bootstrap.take() else { return Ok(()) };
         self.reads.retain(|(topic, _), _| *topic != Topic::Memberships);
         for (partition, place) in (0..self.log.partitions()).map(Partition).zip(bootstrap.live) {
             self.reads.insert((Topic::MembershipChanges, partition), place);
@@ -266,7 +271,7 @@ impl Running {
         self.commit(Vec::new()).await?;
         self.reporter.fact("bootstrapping", false);
         info!(sink = self.name, "live");
-        Ok(true)
+        Ok(())
     }
 
     async fn take(&mut self, fetched: Fetched) -> Result<(), Fault> {

@@ -21,7 +21,7 @@ use tracing::info;
 
 use crate::crash;
 use crate::intake::{Intake, SourceState};
-use crate::roster_task::read_all;
+use crate::read_to_end::read_all;
 use crate::tasks::Reporter;
 use crate::wiring::SourceWiring;
 
@@ -118,7 +118,7 @@ impl SourceTask {
         })?;
         let prefix = format!("{}/", wiring.name);
         let mut newest: BTreeMap<String, Option<Vec<u8>>> = BTreeMap::new();
-        for fetched in read_all(&self.log, Topic::CatalogRows, Partition(0)).await? {
+        for fetched in read_all(&self.log, Topic::CatalogRows, [Partition(0)]).await? {
             let key = String::from_utf8_lossy(&fetched.record.key).into_owned();
             if let Some(rest) = key.strip_prefix(&prefix) {
                 newest.insert(rest.to_owned(), fetched.record.value);

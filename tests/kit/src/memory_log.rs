@@ -162,7 +162,7 @@ impl MemoryLog {
         let part = state.parts.get(&(topic, partition));
         part.into_iter()
             .flat_map(|part| &part.records)
-            .map(|(offset, kept)| Fetched { place: at(*offset), record: kept.record.clone() })
+            .map(|(offset, kept)| Fetched { place: at(*offset), record: kept.record.clone(), foreign: false })
             .collect()
     }
 }
@@ -276,7 +276,7 @@ impl Log for MemoryLog {
         Box::pin(async move {
             self.shared.known(topic, partition)?;
             let (start, end) = self.shared.lock().bounds((topic, partition));
-            Ok(ReadRange { start: at(start), end: at(end) })
+            Ok(ReadRange { start: at(start), stable: at(end), end: at(end) })
         })
     }
 
@@ -360,7 +360,7 @@ impl MemoryConsumer {
                 }
                 bytes += size;
                 cursor.next = offset + 1;
-                fetched.push(Fetched { place: at(*offset), record: kept.record.clone() });
+                fetched.push(Fetched { place: at(*offset), record: kept.record.clone(), foreign: false });
             }
         }
         Ok(fetched)
@@ -385,5 +385,9 @@ impl Consumer for MemoryConsumer {
                 }
             }
         })
+    }
+
+    fn reached(&self) -> BTreeMap<(Topic, Partition), Place> {
+        self.cursors.iter().map(|cursor| ((cursor.topic, cursor.partition), at(cursor.next))).collect()
     }
 }

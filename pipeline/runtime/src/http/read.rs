@@ -21,8 +21,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Answer, App, Refusal};
+use crate::read_to_end::{has_reached, read_all};
 use crate::roster_store::PartitionStore;
-use crate::roster_task::read_all;
 use crate::wiring::MembersRequest;
 
 /// Members of one answer at most.
@@ -311,14 +311,12 @@ pub(super) async fn tail(
             }
         };
         from.insert((topic, partition), place);
-        ends.insert(partition, range.end);
+        ends.insert((topic, partition), range.end);
     }
     let follow = query.follow.unwrap_or(false);
     let left = query.limit.unwrap_or(u64::MAX);
-    let consumer = app.log.consumer(from.clone()).await?;
-    let reached: BTreeMap<_, _> =
-        from.into_iter().map(|((_, partition), place)| (partition, place)).collect();
-    let state = Tail { consumer, reached, ends, follow, left };
+    let consumer = app.log.consumer(from).await?;
+    let state = Tail { consumer, ends, follow, left };
     let lines = stream::unfold(state, next_lines);
     let body = Body::from_stream(lines);
     Response::builder()
@@ -329,8 +327,7 @@ pub(super) async fn tail(
 
 struct Tail {
     consumer: Box<dyn Consumer>,
-    reached: BTreeMap<Partition, Place>,
-    ends: BTreeMap<Partition, Place>,
+    ends: BTreeMap<(Topic, Partition), Place>,
     follow: bool,
     left: u64,
 }
@@ -338,25 +335,22 @@ struct Tail {
 async fn next_lines(mut tail: Tail) -> Option<(Result<Bytes, Fault>, Tail)> {
     let wait = if tail.follow { Duration::from_secs(2) } else { Duration::from_millis(50) };
     let limit = PollLimit { records_max: 1_000, bytes_max: 1 << 20, wait };
-    let at_end =
-        tail.reached.iter().all(|(partition, place)| tail.ends.get(partition).is_none_or(|end| place >= end));
-    if tail.left == 0 || (at_end && !tail.follow) {
-        return None;
-    }
-    let records = match tail.consumer.poll(limit).await {
-        Ok(records) => records,
-        Err(fault) => {
-            tail.left = 0;
-            return Some((Err(fault), tail));
+    let records = loop {
+        if tail.left == 0 || (!tail.follow && has_reached(&*tail.consumer, &tail.ends)) {
+            return None;
+        }
+        match tail.consumer.poll(limit).await {
+            Ok(records) if records.is_empty() && !tail.follow => {}
+            Ok(records) => break records,
+            Err(fault) => {
+                tail.left = 0;
+                return Some((Err(fault), tail));
+            }
         }
     };
-    if records.is_empty() && !tail.follow {
-        return None;
-    }
     let mut lines = Vec::new();
     for fetched in records {
         let Fetched { place, record } = fetched;
-        tail.reached.insert(record.partition, Place { offset: place.offset + 1, ..place });
         if tail.left == 0 {
             break;
         }
@@ -378,18 +372,17 @@ async fn next_lines(mut tail: Tail) -> Option<(Result<Bytes, Fault>, Tail)> {
 /// What is in quarantine now, with its place there.
 pub(super) async fn quarantine_records(app: &App) -> Result<Vec<(Partition, u64, QuarantineRecord)>, Fault> {
     let mut records = Vec::new();
-    for partition in (0..app.log.partitions()).map(Partition) {
-        let mut newest = BTreeMap::new();
-        for fetched in read_all(&app.log, Topic::Quarantine, partition).await? {
-            newest.insert(fetched.record.key, (fetched.place.offset, fetched.record.value));
-        }
-        for (offset, value) in newest.into_values() {
-            let Some(value) = value else { continue };
-            let record = serde_json::from_slice(&value).map_err(|e| {
-                Fault::bad_record(format!("quarantine/{partition} at {offset}")).from_source(e)
-            })?;
-            records.push((partition, offset, record));
-        }
+    let partitions = (0..app.log.partitions()).map(Partition);
+    let mut newest = BTreeMap::new();
+    for fetched in read_all(&app.log, Topic::Quarantine, partitions).await? {
+        let Fetched { place, record } = fetched;
+        newest.insert((record.partition, record.key), (place.offset, record.value));
+    }
+    for ((partition, _), (offset, value)) in newest {
+        let Some(value) = value else { continue };
+        let record = serde_json::from_slice(&value)
+            .map_err(|e| Fault::bad_record(format!("quarantine/{partition} at {offset}")).from_source(e))?;
+        records.push((partition, offset, record));
     }
     Ok(records)
 }

@@ -1,0 +1,78 @@
+//! What Kafka's errors mean to whoever runs the log.
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rollcall_model::{Fault, FaultKind};
+
+use crate::config::KafkaLogConfig;
+
+/// The code in an error, if it has one.
+pub(crate) fn code_of(error: &KafkaError) -> Option<Code> {
+    if let KafkaError::Transaction(error) = error { Some(error.code()) } else { error.rdkafka_error_code() }
+}
+
+/// An error of the client or a broker, as what to do about it. `doing` says at what it came: "can't read …".
+pub(crate) fn fault(config: &KafkaLogConfig, doing: &str, error: KafkaError) -> Fault {
+    let brokers = &config.brokers;
+    let prefix = &config.prefix;
+    let named = |kind, what: String| Fault::new(kind, what);
+    let found = match code_of(&error) {
+        Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch) => {
+            named(FaultKind::Fenced, format!("{doing}: a newer writer has this task, or a commit took longer than log.transaction_timeout_ms"))
+        }
+        Some(Code::TopicAuthorizationFailed) => {
+            let rights = "Read, Write, Describe, DescribeConfigs and Delete";
+            named(FaultKind::Config, format!("{doing}: the brokers at {brokers} don't let us, {rights} are needed on the topics {prefix}.*"))
+                .repair(acl(config, &format!("--topic {prefix}. --resource-pattern-type prefixed --operation Read --operation Write --operation Describe --operation DescribeConfigs --operation Delete --operation Create")))
+        }
+        Some(Code::GroupAuthorizationFailed) => {
+            named(FaultKind::Config, format!("{doing}: the brokers at {brokers} don't let us read in group {}", config.group()))
+                .repair(acl(config, &format!("--group {} --operation Read --operation Describe", config.group())))
+        }
+        Some(Code::TransactionalIdAuthorizationFailed) => {
+            named(FaultKind::Config, format!("{doing}: the brokers at {brokers} don't let us write in transactions named {prefix}.*"))
+                .repair(acl(config, &format!("--transactional-id {prefix}. --resource-pattern-type prefixed --operation Write --operation Describe")))
+        }
+        Some(Code::ClusterAuthorizationFailed) => {
+            named(FaultKind::Config, format!("{doing}: the brokers at {brokers} don't let us make topics"))
+                .repair(acl(config, &format!("--topic {prefix}. --resource-pattern-type prefixed --operation Create")))
+        }
+        Some(Code::SaslAuthenticationFailed | Code::Authentication) => {
+            named(FaultKind::Config, format!("{doing}: the brokers at {brokers} refused who we say we are"))
+                .repair("check log.sasl: mechanism, user and password")
+        }
+        Some(Code::UnsupportedSASLMechanism) => {
+            named(FaultKind::Config, format!("{doing}: the brokers at {brokers} don't know this way of saying who we are"))
+                .repair("set log.sasl.mechanism to one that the listener has enabled (sasl.enabled.mechanisms)")
+        }
+        Some(Code::SSL) => {
+            named(FaultKind::Config, format!("{doing}: TLS with the brokers at {brokers} failed"))
+                .repair("check log.tls.ca_file, and that the listener of log.brokers speaks TLS")
+        }
+        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition) => {
+            named(FaultKind::Refused, format!("{doing}: the topic is no longer there"))
+                .repair(format!("a log that lost a topic is lost: restore {prefix}.* from a mirror, or take another log.prefix and run rollcall rebuild for every sink"))
+        }
+        Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => {
+            named(FaultKind::Refused, format!("{doing}: what stood at this place is past its retention"))
+                .repair("rollcall rebuild the sink that reads it (rollcall rebuild counts|clickhouse): it starts anew from the compacted topics")
+        }
+        Some(Code::InvalidTransactionTimeout) => {
+            named(FaultKind::Config, format!("{doing}: log.transaction_timeout_ms {} is more than the brokers allow", config.transaction_timeout_ms))
+                .repair("lower log.transaction_timeout_ms, or raise transaction.max.timeout.ms of the brokers")
+        }
+        Some(Code::UnsupportedVersion | Code::UnsupportedFeature) => {
+            named(FaultKind::Config, format!("{doing}: the brokers at {brokers} are too old"))
+                .repair("Rollcall needs Apache Kafka 2.5 or newer")
+        }
+        // Everything else passes: brokers come back, elections end.
+        _ => named(FaultKind::Retry, format!("{doing} at {brokers}")),
+    };
+    found.from_source(error)
+}
+
+fn acl(config: &KafkaLogConfig, rest: &str) -> String {
+    format!(
+        "kafka-acls.sh --bootstrap-server {} --add --allow-principal User:<log.sasl.user> {rest}",
+        config.brokers
+    )
+}

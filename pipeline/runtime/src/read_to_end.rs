@@ -1,0 +1,80 @@
+//! Reading what a partition holds now, once: for topics that stay small, and for stores and sinks that catch up.
+//!
+//! An empty poll says nothing (a broker may be slow): only the place that a consumer has reached does.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rollcall_model::log::PollLimit;
+use rollcall_model::{Consumer, Fault, Fetched, Log, Partition, Place, Topic};
+
+const POLL: PollLimit =
+    PollLimit { records_max: 4_096, bytes_max: 16 << 20, wait: Duration::from_millis(200) };
+/// What is committed is readable at once, but for another task's commit under way: those end within a minute.
+const STALLED_AFTER: Duration = Duration::from_secs(120);
+
+/// Whether a consumer has brought everything below these ends.
+pub(crate) fn has_reached(consumer: &dyn Consumer, ends: &BTreeMap<(Topic, Partition), Place>) -> bool {
+    let reached = consumer.reached();
+    ends.iter().all(|(at, end)| reached.get(at).is_none_or(|place| place >= end))
+}
+
+/// Reads from some places up to where the partitions end now, and hands each batch on. Answers the places reached.
+///
+/// # Errors
+/// A [`Fault`] of the log, or of `take`.
+pub(crate) async fn read_to_end(
+    log: &Arc<dyn Log>,
+    from: BTreeMap<(Topic, Partition), Place>,
+    mut take: impl FnMut(Vec<Fetched>) -> Result<(), Fault>,
+) -> Result<BTreeMap<(Topic, Partition), Place>, Fault> {
+    let mut reached = from.clone();
+    let mut unread = BTreeMap::new();
+    let mut ends = BTreeMap::new();
+    for (at, place) in from {
+        let end = log.range(at.0, at.1).await?.end;
+        if place < end {
+            unread.insert(at, place);
+            ends.insert(at, end);
+        }
+    }
+    if unread.is_empty() {
+        return Ok(reached);
+    }
+    let mut consumer = log.consumer(unread).await?;
+    let mut moved = tokio::time::Instant::now();
+    while !has_reached(&*consumer, &ends) {
+        let records = consumer.poll(POLL).await?;
+        if !records.is_empty() {
+            moved = tokio::time::Instant::now();
+            take(records)?;
+        } else if moved.elapsed() > STALLED_AFTER {
+            return Err(Fault::retry("the log brings nothing more, but says that there is more"));
+        }
+    }
+    reached.extend(consumer.reached());
+    Ok(reached)
+}
+
+/// Everything that is in some partitions of a topic now.
+///
+/// # Errors
+/// A [`Fault`] of the log.
+pub(crate) async fn read_all(
+    log: &Arc<dyn Log>,
+    topic: Topic,
+    partitions: impl IntoIterator<Item = Partition>,
+) -> Result<Vec<Fetched>, Fault> {
+    let mut from = BTreeMap::new();
+    for partition in partitions {
+        from.insert((topic, partition), log.range(topic, partition).await?.start);
+    }
+    let mut all = Vec::new();
+    read_to_end(log, from, |records| {
+        all.extend(records);
+        Ok(())
+    })
+    .await?;
+    Ok(all)
+}
