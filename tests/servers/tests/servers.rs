@@ -1,7 +1,11 @@
 //! The servers start, keep their data over a crash, and go away.
 
-use rollcall_test_servers::{PgVersion, Postgres, python};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::Command;
+use std::time::Duration;
+
+use rollcall_test_servers::{Kafka, PgVersion, Postgres, python};
 
 #[test]
 fn postgres_of_both_versions_keeps_its_data_over_a_crash() {
@@ -49,4 +53,53 @@ fn the_reference_rules_engine_can_be_asked() {
         .output()
         .expect("python");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// What a broker answers to the oldest request for the versions of requests it knows: it must be none of an error.
+fn answers_as_kafka(address: &str) -> bool {
+    let Ok(mut stream) = TcpStream::connect(address) else { return false };
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+    // Length, ApiVersions, version 0, number 7, no client id.
+    stream.write_all(&[0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 7, 255, 255]).expect("it reads");
+    let mut answer = [0; 10];
+    stream.read_exact(&mut answer).expect("it answers");
+    answer[4..] == [0, 0, 0, 7, 0, 0]
+}
+
+#[test]
+fn kafka_keeps_its_ports_over_a_stop_and_a_crash() {
+    let mut kafka = Kafka::start();
+    assert_eq!(kafka.nodes(), [1]);
+    let (address, pid) = (kafka.brokers(), kafka.pid(1));
+    assert!(answers_as_kafka(&address));
+    kafka.kill9(1);
+    assert!(!answers_as_kafka(&address));
+    kafka.start_again(1);
+    assert_ne!(kafka.pid(1), pid);
+    assert!(answers_as_kafka(&address));
+    kafka.restart(1);
+    assert_eq!(kafka.brokers(), address);
+    assert!(answers_as_kafka(&address));
+
+    let (data, pid) = (kafka.data_path(1), kafka.pid(1));
+    drop(kafka);
+    assert!(!data.exists() && !std::path::Path::new(&format!("/proc/{pid}")).exists());
+}
+
+#[test]
+fn a_cluster_of_kafka_goes_on_without_one_node_and_comes_back_from_none() {
+    let mut kafka = Kafka::start_nodes(3);
+    let brokers = kafka.brokers();
+    let addresses: Vec<&str> = brokers.split(',').collect();
+    assert_eq!((kafka.nodes(), addresses.len()), (vec![1, 2, 3], 3));
+    kafka.kill9(2);
+    assert_eq!(addresses.iter().map(|a| answers_as_kafka(a)).collect::<Vec<bool>>(), [true, false, true]);
+    kafka.start_again(2);
+    assert!(addresses.iter().all(|address| answers_as_kafka(address)));
+    for node in kafka.nodes() {
+        kafka.kill9(node);
+    }
+    kafka.start_all();
+    assert_eq!(kafka.brokers(), brokers);
+    assert!(addresses.iter().all(|address| answers_as_kafka(address)));
 }
