@@ -2,14 +2,15 @@
 
 use std::io::Result;
 
-use super::{Kafka, wire};
+use super::Kafka;
+use super::wire::{self, Connection};
 use crate::process::wait_until;
 
-const DESCRIBE_ACLS: i16 = 29;
+pub(super) const DESCRIBE_ACLS: i16 = 29;
 const CREATE_ACLS: i16 = 30;
 const DELETE_ACLS: i16 = 31;
 /// The first version that has patterns of names.
-const VERSION: i16 = 1;
+pub(super) const VERSION: i16 = 1;
 
 /// On what something is allowed. The name `*` means all of the kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +101,7 @@ impl Kafka {
 
 /// Why a change of one entry was refused, if it was.
 fn change(port: u16, request: i16, one: &[u8]) -> Result<Option<String>> {
-    let mut answer = wire::request(port, request, VERSION, one)?;
+    let mut answer = Connection::open(port)?.ask(request, VERSION, one)?;
     let (_throttled, _count) = (answer.int32()?, answer.int32()?);
     let (code, message) = (answer.int16()?, answer.string()?);
     Ok((code != 0).then(|| format!("error {code}: {}", message.unwrap_or_default())))
@@ -108,7 +109,7 @@ fn change(port: u16, request: i16, one: &[u8]) -> Result<Option<String>> {
 
 /// Whether a node has an entry.
 fn is_known(port: u16, filter: &[u8]) -> Result<bool> {
-    let mut answer = wire::request(port, DESCRIBE_ACLS, VERSION, filter)?;
+    let mut answer = Connection::open(port)?.ask(DESCRIBE_ACLS, VERSION, filter)?;
     let (_throttled, _code, _message) = (answer.int32()?, answer.int16()?, answer.string()?);
     Ok(answer.int32()? > 0)
 }

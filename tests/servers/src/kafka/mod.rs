@@ -17,6 +17,9 @@ mod acl;
 mod config;
 mod wire;
 
+#[cfg(test)]
+mod tests;
+
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -161,7 +164,7 @@ impl Kafka {
             }
             let running = self.running();
             running.iter().all(|id| match wire::brokers(self.node(*id).ports.plain) {
-                Ok(seen) if running.iter().all(|id| seen.contains(id)) => true,
+                Ok(seen) if running.iter().all(|id| seen.iter().any(|(other, _)| other == id)) => true,
                 Ok(seen) => {
                     last = format!("node {id} knows of {seen:?} alone");
                     false

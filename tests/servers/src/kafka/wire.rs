@@ -9,44 +9,54 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_BYTES_MAX: u32 = 1 << 20;
 const METADATA: i16 = 3;
 
-/// The ids of the brokers that a node hands out to clients.
-pub(super) fn brokers(port: u16) -> Result<Vec<i32>> {
+/// The brokers that a node hands out to clients, and the ports at which they would look for them.
+pub(super) fn brokers(port: u16) -> Result<Vec<(i32, i32)>> {
     // Version 1, of no topic.
-    let mut answer = request(port, METADATA, 1, &0_i32.to_be_bytes())?;
+    let mut answer = Connection::open(port)?.ask(METADATA, 1, &0_i32.to_be_bytes())?;
     let count = answer.int32()?;
-    let mut ids = Vec::new();
+    let mut brokers = Vec::new();
     for _ in 0..count {
-        ids.push(answer.int32()?);
-        let (_host, _port, _rack) = (answer.string()?, answer.int32()?, answer.string()?);
+        let (id, _host, port, _rack) = (answer.int32()?, answer.string()?, answer.int32()?, answer.string()?);
+        brokers.push((id, port));
     }
-    Ok(ids)
+    Ok(brokers)
 }
 
-/// Sends one request on a connection of its own.
-pub(super) fn request(port: u16, key: i16, version: i16, body: &[u8]) -> Result<Answer> {
-    let mut stream = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
-    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-    let mut message = Vec::new();
-    message.extend(key.to_be_bytes());
-    message.extend(version.to_be_bytes());
-    message.extend(1_i32.to_be_bytes()); // the request's number on its connection
-    message.extend((-1_i16).to_be_bytes()); // no client id
-    message.extend(body);
-    let length = u32::try_from(message.len()).expect("requests of tests are small");
-    stream.write_all(&length.to_be_bytes())?;
-    stream.write_all(&message)?;
+/// A connection to a listener without encryption.
+#[derive(Debug)]
+pub(super) struct Connection(TcpStream);
 
-    let mut length = [0; 4];
-    stream.read_exact(&mut length)?;
-    let length = u32::from_be_bytes(length);
-    if length > ANSWER_BYTES_MAX {
-        return Err(Error::new(ErrorKind::InvalidData, format!("an answer of {length} bytes")));
+impl Connection {
+    pub(super) fn open(port: u16) -> Result<Self> {
+        let stream = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+        stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+        Ok(Self(stream))
     }
-    let mut bytes = vec![0; length as usize];
-    stream.read_exact(&mut bytes)?;
-    let mut answer = Answer { bytes, at: 0 };
-    answer.int32()?; // the request's number
-    Ok(answer)
+
+    /// Sends a request and waits for its answer.
+    pub(super) fn ask(&mut self, key: i16, version: i16, body: &[u8]) -> Result<Answer> {
+        let mut message = Vec::new();
+        message.extend(key.to_be_bytes());
+        message.extend(version.to_be_bytes());
+        message.extend(1_i32.to_be_bytes()); // the request's number: one is under way at a time
+        message.extend((-1_i16).to_be_bytes()); // no client id
+        message.extend(body);
+        let length = u32::try_from(message.len()).expect("requests of tests are small");
+        self.0.write_all(&length.to_be_bytes())?;
+        self.0.write_all(&message)?;
+
+        let mut length = [0; 4];
+        self.0.read_exact(&mut length)?;
+        let length = u32::from_be_bytes(length);
+        if length > ANSWER_BYTES_MAX {
+            return Err(Error::new(ErrorKind::InvalidData, format!("an answer of {length} bytes")));
+        }
+        let mut bytes = vec![0; length as usize];
+        self.0.read_exact(&mut bytes)?;
+        let mut answer = Answer { bytes, at: 0 };
+        answer.int32()?; // the request's number
+        Ok(answer)
+    }
 }
 
 /// An answer that is being read.
@@ -77,6 +87,12 @@ impl Answer {
         let bytes = self.bytes.get(self.at..self.at + length).ok_or(ErrorKind::UnexpectedEof)?;
         self.at += length;
         Ok(Some(String::from_utf8_lossy(bytes).into_owned()))
+    }
+
+    /// What is left, for tests that look for something in it.
+    #[cfg(test)]
+    pub(super) fn rest_as_text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes[self.at..]).into_owned()
     }
 }
 
