@@ -1,4 +1,4 @@
-//! What tests share: doubles in memory, doubles that fail on purpose, and the contract suites that every
+//! What tests share: doubles in memory, doubles and a network that fail on purpose, and the contract suites that every
 //! implementation runs.
 
 pub mod contract;
@@ -7,7 +7,9 @@ pub mod flagsmith;
 pub mod memory_log;
 pub mod memory_store;
 pub mod oracle;
+pub mod proxy;
 
 pub use faulty_log::FaultyLog;
 pub use memory_log::{MemoryLimits, MemoryLog};
 pub use memory_store::MemoryStore;
+pub use proxy::Proxy;
