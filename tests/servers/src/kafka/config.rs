@@ -163,22 +163,34 @@ pub(super) fn properties(
     text
 }
 
+/// A way in.
+struct Listener {
+    name: String,
+    protocol: &'static str,
+    port: u16,
+    advertised: u16,
+}
+
+impl Listener {
+    fn new(name: impl Into<String>, protocol: &'static str, port: u16) -> Self {
+        Self { name: name.into(), protocol, port, advertised: port }
+    }
+}
+
 /// The listeners, who may come to them, and what they advertise.
 fn listeners(settings: &KafkaSettings, ports: &Ports, key_store: &Path, say: &mut impl FnMut(&str, &str)) {
-    // Name, protocol, port, advertised port.
-    let mut all = vec![("PLAINTEXT".to_owned(), "PLAINTEXT", ports.plain, ports.plain)];
-    all.extend(ports.sasl.map(|port| ("SASL".to_owned(), "SASL_PLAINTEXT", port, port)));
-    all.extend(ports.tls.map(|port| ("TLS".to_owned(), "SSL", port, port)));
+    let mut all = vec![Listener::new("PLAINTEXT", "PLAINTEXT", ports.plain)];
+    all.extend(ports.sasl.map(|port| Listener::new("SASL", "SASL_PLAINTEXT", port)));
+    all.extend(ports.tls.map(|port| Listener::new("TLS", "SSL", port)));
     for (n, Proxied { real, advertised }) in ports.proxied.iter().enumerate() {
-        all.push((format!("PROXIED{n}"), "PLAINTEXT", *real, *advertised));
+        let listener = Listener::new(format!("PROXIED{n}"), "PLAINTEXT", *real);
+        all.push(Listener { advertised: *advertised, ..listener });
     }
-    let list = |of: &dyn Fn(&(String, &str, u16, u16)) -> String| -> String {
-        all.iter().map(of).collect::<Vec<String>>().join(",")
-    };
-    let real = list(&|(name, _, port, _)| format!("{name}://127.0.0.1:{port}"));
+    let list = |of: fn(&Listener) -> String| all.iter().map(of).collect::<Vec<String>>().join(",");
+    let real = list(|listener| format!("{}://127.0.0.1:{}", listener.name, listener.port));
     say("listeners", &format!("CONTROLLER://127.0.0.1:{},{real}", ports.controller));
-    say("advertised.listeners", &list(&|(name, _, _, port)| format!("{name}://127.0.0.1:{port}")));
-    let protocols = list(&|(name, protocol, _, _)| format!("{name}:{protocol}"));
+    say("advertised.listeners", &list(|of| format!("{}://127.0.0.1:{}", of.name, of.advertised)));
+    let protocols = list(|listener| format!("{}:{}", listener.name, listener.protocol));
     say("listener.security.protocol.map", &format!("CONTROLLER:PLAINTEXT,{protocols}"));
 
     if ports.sasl.is_some() {
