@@ -20,6 +20,8 @@ pub struct KafkaSettings {
     pub users: Vec<(String, String)>,
     /// A listener with TLS, its certificate signed by itself.
     pub tls: bool,
+    /// Java's second compiler, too. A start then costs double, a long run less: for measurements.
+    pub full_compiler: bool,
     /// Ports of proxies, one for each node and listener: those of the first listener by node, then those of the second
     /// … Such a listener advertises the proxy's port on 127.0.0.1; [`Kafka::proxied`](super::Kafka::proxied) is where
     /// the proxy then forwards to.
@@ -33,6 +35,7 @@ impl Default for KafkaSettings {
             properties: Vec::new(),
             users: Vec::new(),
             tls: false,
+            full_compiler: false,
             proxied_listeners: Vec::new(),
         }
     }
@@ -148,8 +151,9 @@ pub(super) fn properties(
     say("auto.create.topics.enable", "false");
     say("group.initial.rebalance.delay.ms", "0");
     say("group.min.session.timeout.ms", "1000");
-    // A killed node is missed soon, and may come back soon: its old session must end first.
-    say("broker.session.timeout.ms", "3000");
+    // A killed node is missed soon, and may come back soon: its old session must end first. One alone is quick to come
+    // back; among several a slow machine should not look like a crash.
+    say("broker.session.timeout.ms", if settings.nodes == 1 { "1000" } else { "3000" });
     say("broker.heartbeat.interval.ms", "300");
     say("transaction.abort.timed.out.transaction.cleanup.interval.ms", "500");
     // Cleaning and retention begin at once, not after half a minute.

@@ -30,12 +30,14 @@ use tempfile::TempDir;
 pub use acl::{AclOperation, AclResource};
 pub use config::KafkaSettings;
 
-use crate::cached;
 use crate::process::{end, wait_until};
+use crate::{cache, cached};
 use config::Ports;
 
 /// It protects nothing: the key is a test's own, and goes with its folder.
 const KEY_STORE_PASSWORD: &str = "of-a-test";
+/// Java's first compiler alone: the second makes a start dearer, and pays only in a long run.
+const QUICK: &str = "-XX:TieredStopAtLevel=1";
 /// The lines of a log that a failed start shows.
 const LOG_LINES_MAX: usize = 40;
 
@@ -45,6 +47,7 @@ pub struct Kafka {
     folder: TempDir,
     nodes: Vec<Node>,
     is_tls: bool,
+    has_full_compiler: bool,
 }
 
 /// One broker and controller.
@@ -85,7 +88,8 @@ impl Kafka {
         let ports = Ports::choose(&settings);
         let ids = 1..;
         let nodes = ids.zip(ports).map(|(id, ports)| Node { id, ports, server: None }).collect();
-        let mut kafka = Self { folder, nodes, is_tls: settings.tls };
+        let KafkaSettings { tls: is_tls, full_compiler: has_full_compiler, .. } = settings;
+        let mut kafka = Self { folder, nodes, is_tls, has_full_compiler };
         if settings.tls {
             kafka.make_certificate();
         }
@@ -109,7 +113,7 @@ impl Kafka {
     /// Makes the data folders: the first by Kafka's own tool, the others as its copies, which saves a JVM for each.
     fn format(&self, settings: &KafkaSettings) {
         let first = self.node_path(1);
-        let mut tool = java(&["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"], "off");
+        let mut tool = java(&[QUICK, "-XX:+UseSerialGC"], "off");
         tool.args(["kafka.tools.StorageTool", "format", "-t", config::CLUSTER_ID, "-c"]);
         tool.arg(first.join("server.properties"));
         for (user, password) in &settings.users {
@@ -141,10 +145,11 @@ impl Kafka {
     fn launch(&mut self, id: i32) {
         let folder = self.node_path(id);
         let log_path = self.log_path(id);
+        let has_full_compiler = self.has_full_compiler;
         let node = self.node_mut(id);
         assert!(node.server.is_none(), "node {id} of Kafka runs already");
         let log = File::options().create(true).append(true).open(log_path).expect("a file in our own folder");
-        let mut command = java(&["-Xmx512m"], "info");
+        let mut command = java(if has_full_compiler { &["-Xmx512m"] } else { &["-Xmx512m", QUICK] }, "info");
         command.arg("kafka.Kafka").arg(folder.join("server.properties")).current_dir(&folder);
         command.stdout(log.try_clone().expect("a second handle of the log")).stderr(log);
         node.server = Some(command.spawn().expect("java starts"));
@@ -384,9 +389,12 @@ impl Drop for Kafka {
 
 /// A command of Kafka's jars, without its class yet; `level` of what it logs to standard error.
 fn java(options: &[&str], level: &str) -> Command {
-    let libs = cached("kafka/libs");
     let mut command = Command::new("java");
-    command.args(options).arg("-cp").arg(libs.join("*"));
+    command.args(options).arg("-cp").arg(cached("kafka/libs").join("*"));
+    let archive = cache().join("kafka/server.jsa");
+    if archive.exists() {
+        command.arg(format!("-XX:SharedArchiveFile={}", archive.display()));
+    }
     command.arg(format!("-Dorg.slf4j.simpleLogger.defaultLogLevel={level}"));
     command.args([
         "-Dorg.slf4j.simpleLogger.showDateTime=true",
