@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn what_is_cut_is_joined_again_at_every_size() {
-        for size in [0, 1, 99, 100, 101, 199, 200, 201, 1_000] {
+        for size in [0_usize, 1, 99, 100, 101, 199, 200, 201, 1_000] {
             let value: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
             let whole = record(Topic::IdentityChanges, Some(&value));
             let mut out = Vec::new();

@@ -23,7 +23,6 @@ use rollcall_model::{
 use crate::client::{Client, blocking, fault_with, make};
 use crate::config::KafkaLogConfig;
 use crate::context::{Context, Health};
-use crate::pieces::CutKeys;
 use crate::progress::{CUT, Kept};
 
 /// Header of every record of a log: the task that wrote it. A record without it is somebody else's.

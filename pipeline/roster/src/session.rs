@@ -270,6 +270,11 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// Puts a record that is no input into quarantine; no identity waits for it.
+    pub fn set_aside(&mut self, record: QuarantineRecord) {
+        self.out.quarantined.push(record);
+    }
+
     /// Ends the turn: writes the counts that moved.
     pub fn finish(mut self) -> Output {
         self.write_counts();

@@ -10,6 +10,7 @@ use rollcall_model::{Fault, Log, Partition, Topic};
 use rollcall_roster::{Catalog, CatalogBuilder};
 use tokio::sync::watch;
 
+use crate::foreign::own;
 use crate::read_to_end::has_reached;
 use crate::tasks::Reporter;
 
@@ -39,7 +40,7 @@ pub(crate) async fn follow(
         }
         // A log's own marks behind the last document are passed without bringing a record.
         let limit = PollLimit { wait: if is_whole { POLL.wait } else { Duration::from_millis(10) }, ..POLL };
-        for fetched in consumer.poll(limit).await? {
+        for fetched in own(consumer.poll(limit).await?) {
             let Some(value) = &fetched.record.value else { continue };
             let entry: CatalogEntry = serde_json::from_slice(value).map_err(|e| {
                 Fault::refused(format!(

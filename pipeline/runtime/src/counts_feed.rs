@@ -11,6 +11,7 @@ use rollcall_model::{
     WatermarkRecord,
 };
 
+use crate::foreign::own;
 use crate::tasks::Reporter;
 
 const POLL: PollLimit = PollLimit { records_max: 10_000, bytes_max: 16 << 20, wait: Duration::from_secs(5) };
@@ -103,7 +104,7 @@ pub(crate) async fn follow(log: Arc<dyn Log>, board: CountsBoard, reporter: Repo
     reporter.running();
     let watermark = format!("{CONTROL_KEY}watermark/");
     loop {
-        for fetched in consumer.poll(POLL).await? {
+        for fetched in own(consumer.poll(POLL).await?) {
             let Some(value) = &fetched.record.value else { continue };
             let unreadable = |e| {
                 Fault::refused(format!("segment-counts at offset {} can't be read", fetched.place.offset))

@@ -13,6 +13,7 @@ pub mod admin;
 mod catalog_feed;
 pub mod counts_feed;
 mod crash;
+mod foreign;
 mod http;
 mod intake;
 mod preview;

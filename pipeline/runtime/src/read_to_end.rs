@@ -9,6 +9,8 @@ use std::time::Duration;
 use rollcall_model::log::PollLimit;
 use rollcall_model::{Consumer, Fault, Fetched, Log, Partition, Place, Topic};
 
+use crate::foreign::own;
+
 const POLL: PollLimit =
     PollLimit { records_max: 4_096, bytes_max: 16 << 20, wait: Duration::from_millis(200) };
 /// What is committed is readable at once, but for another task's commit under way: those end within a minute.
@@ -48,7 +50,7 @@ pub(crate) async fn read_to_end(
         let records = consumer.poll(POLL).await?;
         if !records.is_empty() {
             moved = tokio::time::Instant::now();
-            take(records)?;
+            take(own(records).collect())?;
         } else if moved.elapsed() > STALLED_AFTER {
             return Err(Fault::retry("the log brings nothing more, but says that there is more"));
         }

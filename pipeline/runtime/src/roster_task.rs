@@ -20,6 +20,7 @@ use tokio::task::block_in_place;
 use tracing::info;
 
 use crate::crash;
+use crate::foreign::foreign_record;
 use crate::read_to_end::read_all;
 use crate::roster_store::{PartitionStore, RosterStores};
 use crate::tasks::Reporter;
@@ -198,6 +199,11 @@ impl Running<'_> {
         let mut session = self.roster.session(&self.store);
         let mut need = None;
         while let Some(next) = fetched.get(*at) {
+            if next.foreign {
+                session.set_aside(foreign_record("roster".to_owned(), next));
+                *at += 1;
+                continue;
+            }
             match session.apply(next.place, &read_input(next)?)? {
                 Turn::Done => *at += 1,
                 Turn::Unfinished => break,

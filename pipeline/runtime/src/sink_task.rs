@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use crate::crash;
+use crate::foreign::foreign_record;
 use crate::read_to_end::has_reached;
 use crate::tasks::Reporter;
 use crate::wiring::{FlushBounds, SinkWiring};
@@ -275,9 +276,17 @@ impl Running {
     }
 
     async fn take(&mut self, fetched: Fetched) -> Result<(), Fault> {
-        let Fetched { place, record } = fetched;
-        let at = (record.topic, record.partition);
-        let next = Place { offset: place.offset + 1, ..place };
+        let at = (fetched.record.topic, fetched.record.partition);
+        let next = Place { offset: fetched.place.offset + 1, ..fetched.place };
+        if fetched.foreign {
+            let record = foreign_record(self.origin(at.0, at.1), &fetched);
+            self.buffer.oldest.get_or_insert_with(Instant::now);
+            self.buffer.bytes += fetched.record.value.as_ref().map_or(0, Vec::len);
+            self.buffer.unreadable.push(record);
+            self.reads.insert(at, next);
+            return Ok(());
+        }
+        let Fetched { place, record, .. } = fetched;
         let check = format!("{CONTROL_KEY}check");
         if record.key == check.as_bytes()
             && let Some(passed) = record.value.as_deref().and_then(|v| serde_json::from_slice(v).ok())

@@ -19,6 +19,7 @@ use rollcall_roster::Catalog;
 use serde::Serialize;
 
 use crate::admin::{Admin, judged_pairs};
+use crate::foreign::own;
 
 /// A store that has not answered by then is named.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
@@ -324,7 +325,7 @@ async fn collect(consumer: &mut dyn Consumer, id: &str, expected: usize) -> Resu
     let deadline = tokio::time::Instant::now() + ANSWER_WITHIN;
     let prefix = format!("{id}/");
     while answers.len() < expected && tokio::time::Instant::now() < deadline {
-        for fetched in consumer.poll(POLL).await? {
+        for fetched in own(consumer.poll(POLL).await?) {
             let own = fetched.record.key.starts_with(prefix.as_bytes());
             let report =
                 fetched.record.value.filter(|_| own).map(|value| serde_json::from_slice(&value)).transpose();

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use super::read::{environment, parked_keys, quarantine_records};
 use super::{Answer, App, Refusal};
+use crate::foreign::own;
 use crate::sink_task::SinkTask;
 use crate::source_task::{SourceCommand, SourceTask};
 use crate::tasks::TaskState;
@@ -147,7 +148,7 @@ pub(super) async fn fill(State(app): State<Arc<App>>, Json(body): Json<FillBody>
             return Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, format!("{id} is still under way"))
                 .repair("`rollcall status` shows it"));
         }
-        for fetched in consumer.poll(limit).await? {
+        for fetched in own(consumer.poll(limit).await?) {
             let own = fetched.record.key.starts_with(prefix.as_bytes());
             if let Some(value) = fetched.record.value.filter(|_| own) {
                 let report: FillReport = serde_json::from_slice(&value)

@@ -350,7 +350,7 @@ async fn next_lines(mut tail: Tail) -> Option<(Result<Bytes, Fault>, Tail)> {
     };
     let mut lines = Vec::new();
     for fetched in records {
-        let Fetched { place, record } = fetched;
+        let Fetched { place, record, .. } = fetched;
         if tail.left == 0 {
             break;
         }
@@ -375,7 +375,7 @@ pub(super) async fn quarantine_records(app: &App) -> Result<Vec<(Partition, u64,
     let partitions = (0..app.log.partitions()).map(Partition);
     let mut newest = BTreeMap::new();
     for fetched in read_all(&app.log, Topic::Quarantine, partitions).await? {
-        let Fetched { place, record } = fetched;
+        let Fetched { place, record, .. } = fetched;
         newest.insert((record.partition, record.key), (place.offset, record.value));
     }
     for ((partition, _), (offset, value)) in newest {
