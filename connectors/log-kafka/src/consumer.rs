@@ -69,6 +69,8 @@ pub(crate) struct KafkaConsumer {
     /// Taken, not yet handed on: a poll that is dropped loses nothing.
     ready: Vec<Fetched>,
     missing: Option<Missing>,
+    /// Taken, but above the limit of the poll that took it.
+    held: Option<Fetched>,
 }
 
 impl KafkaConsumer {
@@ -92,9 +94,7 @@ impl KafkaConsumer {
             cursors.push(Cursor { topic: *topic, partition: *partition, name, start: *place, pending });
         }
         let cant = |e| fault_with(config, &health, "can't read", e);
-        // Paused until each has its queue, so that no record falls into the common one.
-        consumer.assign(&places).map_err(cant)?;
-        consumer.pause(&places).map_err(cant)?;
+        // Before anything is fetched: what comes earlier than its queue falls into the common one.
         let mut queues = Vec::with_capacity(cursors.len());
         for cursor in &cursors {
             let queue = consumer.split_partition_queue(&cursor.name, cursor.partition.0.into());
@@ -103,25 +103,43 @@ impl KafkaConsumer {
             queue.set_nonempty_callback(move || nonempty.notify_one());
             queues.push(queue);
         }
-        consumer.resume(&places).map_err(cant)?;
+        consumer.assign(&places).map_err(|e| fault_with(config, &health, "can't read", e))?;
         let reader = Client::new(Reader { queues, consumer });
         let config = config.clone();
         let ready = Vec::new();
-        Ok(Self { config, epoch, reader, health, cursors, turn: 0, nonempty, ready, missing: None })
+        Ok(Self {
+            config,
+            epoch,
+            reader,
+            health,
+            cursors,
+            turn: 0,
+            nonempty,
+            ready,
+            missing: None,
+            held: None,
+        })
     }
 
     /// One record of each partition in turn, until the limit is reached, nothing is left or pieces are missing.
     fn take(&mut self, limit: PollLimit) -> Result<(), Fault> {
         let reader = Arc::clone(self.reader.get()?);
         while let Some(event) = reader.consumer.poll(Duration::ZERO) {
-            // Records go to their partitions' queues; here come the client's own errors.
-            if let Err(error) = event {
-                self.pass_or_fail("can't read", error)?;
+            match event {
+                Err(error) => self.pass_or_fail("can't read", error)?,
+                Ok(message) => {
+                    let (topic, partition) = (message.topic(), message.partition());
+                    return Err(Fault::retry(format!("a record of {topic}/{partition} came past its queue")));
+                }
             }
         }
         let count = reader.queues.len();
         let (mut dry, mut bytes) = (0, 0);
-        while dry < count && self.missing.is_none() {
+        if let Some(held) = self.held.take() {
+            bytes += size_of(&held.record);
+            self.ready.push(held);
+        }
+        while dry < count && self.missing.is_none() && self.ready.len() < limit.records_max.max(1) {
             let index = self.turn % count;
             self.turn = index + 1;
             let Some(queue) = reader.queues.get(index) else { break };
@@ -137,8 +155,13 @@ impl KafkaConsumer {
                 Some(Ok(message)) => {
                     dry = 0;
                     self.health.good();
-                    bytes += message.payload_len() + message.key_len();
+                    let before = self.ready.len();
                     self.keep(index, &message)?;
+                    bytes +=
+                        self.ready.iter().skip(before).map(|fetched| size_of(&fetched.record)).sum::<usize>();
+                    if bytes > limit.bytes_max && self.ready.len() > 1 {
+                        self.held = self.ready.pop();
+                    }
                     if self.ready.len() >= limit.records_max.max(1) || bytes >= limit.bytes_max {
                         break;
                     }
@@ -262,6 +285,10 @@ impl KafkaConsumer {
     }
 }
 
+fn size_of(record: &Record) -> usize {
+    record.key.len() + record.value.as_ref().map_or(0, Vec::len)
+}
+
 fn headers_of(message: &BorrowedMessage<'_>) -> (Vec<(String, String)>, bool) {
     let mut headers = Vec::new();
     let mut foreign = true;
@@ -335,16 +362,12 @@ impl Consumer for KafkaConsumer {
                     Some(Offset::Offset(offset)) => u64::try_from(offset).unwrap_or_default(),
                     Some(_) | None => cursor.start.offset,
                 };
-                // Nothing of what is held back has been brought.
-                let offset = match &self.missing {
-                    Some(missing)
-                        if missing.fetched.record.topic == cursor.topic
-                            && missing.fetched.record.partition == cursor.partition =>
-                    {
-                        offset.min(missing.fetched.place.offset)
-                    }
-                    Some(_) | None => offset,
-                };
+                // What is held back has not been brought.
+                let back =
+                    self.missing.iter().map(|missing| &missing.fetched).chain(&self.held).chain(&self.ready);
+                let own =
+                    back.filter(|f| (f.record.topic, f.record.partition) == (cursor.topic, cursor.partition));
+                let offset = own.map(|f| f.place.offset).chain([offset]).min().unwrap_or(offset);
                 ((cursor.topic, cursor.partition), Place { epoch: self.epoch, offset })
             })
             .collect()
