@@ -31,14 +31,30 @@ const MAGIC: u8 = 0;
 const HEADER_BYTES: usize = 5;
 
 /// Turns JSON into Avro and back, for the public topics of one log.
-#[derive(Debug)]
 pub struct AvroCodec {
     registry: Registry,
-    forms: &'static [Form],
-    /// Of our own schemas.
-    ids: HashMap<Use, u32>,
+    /// Our own schemas.
+    own: HashMap<Use, Own>,
     /// What others wrote with, by id.
     learned: RwLock<HashMap<u32, Arc<Schema>>>,
+}
+
+/// A schema of ours under the id that it has in this registry, with what is made of it once and not for each record.
+struct Own {
+    id: u32,
+    form: &'static Form,
+    writer: GenericDatumWriter<'static>,
+    reader: GenericDatumReader<'static>,
+}
+
+impl Own {
+    fn new(id: u32, form: &'static Form) -> Result<Self, Fault> {
+        let unusable = |e| Fault::bug(format!("{} can't be used", form.file)).from_source(e);
+        // Values are made along the schema: validating them again would cost as much as writing them.
+        let writer = GenericDatumWriter::builder(&form.schema).validate(false).build().map_err(unusable)?;
+        let reader = GenericDatumReader::builder(&form.schema).build().map_err(unusable)?;
+        Ok(Self { id, form, writer, reader })
+    }
 }
 
 impl AvroCodec {
@@ -49,12 +65,12 @@ impl AvroCodec {
     /// user. `Refused`: a subject holds schemas that ours isn't compatible with.
     pub async fn connect(config: RegistryConfig, prefix: &str) -> Result<Self, Fault> {
         let (registry, forms) = (Registry::new(&config)?, forms()?);
-        let mut ids = HashMap::with_capacity(USES.len());
+        let mut own = HashMap::with_capacity(USES.len());
         for of in USES {
-            let form = form(forms, *of)?;
-            ids.insert(*of, registry.id(&of.subject(prefix), form.text).await?);
+            let form = forms.get(of.form).ok_or_else(|| Fault::bug("a schema is not in the program"))?;
+            own.insert(*of, Own::new(registry.id(&of.subject(prefix), form.text).await?, form)?);
         }
-        Ok(Self { registry, forms, ids, learned: RwLock::default() })
+        Ok(Self { registry, own, learned: RwLock::default() })
     }
 
     /// A record's JSON as it goes to the broker: Avro, or as it is where the topic or the control record stays JSON.
@@ -63,23 +79,20 @@ impl AvroCodec {
     /// `Bug`: the record isn't what its schema says.
     pub fn encode(&self, topic: Topic, key: &[u8], json: Vec<u8>) -> Result<Vec<u8>, Fault> {
         let Some(of) = use_of(topic, key) else { return Ok(json) };
-        let (form, id) = (form(self.forms, of)?, self.id(of)?);
-        let fault = |fault: Fault| {
-            fault.repair("report it; until then, take log.schema_registry out of the topology")
+        let own = self.own(of)?;
+        let misfit = |why: Misfit| {
+            Fault::bug(format!("a record of {} is not what {} says", topic.name(), own.form.file))
+                .from_source(why)
+                .repair("report it; until then, take log.schema_registry out of the topology")
         };
-        let misfit =
-            || fault(Fault::bug(format!("a record of {} is not what {} says", topic.name(), form.file)));
-        let raw: &RawValue = serde_json::from_slice(&json).map_err(|e| misfit().from_source(e))?;
-        let value = to_avro(&form.shape, raw).map_err(|e| misfit().from_source(e))?;
+        let raw: &RawValue = serde_json::from_slice(&json).map_err(|_| misfit(Misfit::new("is no JSON")))?;
+        let value = to_avro(&own.form.shape, raw).map_err(misfit)?;
         let mut bytes = Vec::with_capacity(HEADER_BYTES + json.len());
         bytes.push(MAGIC);
-        bytes.extend_from_slice(&id.to_be_bytes());
-        // The value was made along the schema: validating it again would cost as much as writing it.
-        GenericDatumWriter::builder(&form.schema)
-            .validate(false)
-            .build()
-            .and_then(|writer| writer.write_value_ref(&mut bytes, &value))
-            .map_err(|_| misfit().from_source(Misfit::new("can't be encoded")))?;
+        bytes.extend_from_slice(&own.id.to_be_bytes());
+        own.writer
+            .write_value_ref(&mut bytes, &value)
+            .map_err(|_| misfit(Misfit::new("can't be encoded")))?;
         Ok(bytes)
     }
 
@@ -101,16 +114,20 @@ impl AvroCodec {
         let Some(of) = use_of(topic, key) else {
             return Err(refused("no schema speaks of its topic and key"));
         };
-        let form = form(self.forms, of)?;
-        let value = if self.id(of)? == id {
-            read(&form.schema, None, body)
+        let own = self.own(of)?;
+        let value = if own.id == id {
+            read(&own.reader, body)
         } else {
             let writer = self.writer(id)?;
-            read(&writer, Some(&form.schema), body)
+            GenericDatumReader::builder(&writer)
+                .reader_schema(&own.form.schema)
+                .build()
+                .map_err(|_| "it can't be used")
+                .and_then(|reader| read(&reader, body))
         };
         let value = value.map_err(|what| refused(&format!("schema {id}: {what}")))?;
         let mut json = Vec::with_capacity(bytes.len() * 2);
-        to_json(&form.shape, &value, &mut json).map_err(|e| refused(&format!("schema {id}: {e}")))?;
+        to_json(&own.form.shape, &value, &mut json).map_err(|e| refused(&format!("schema {id}: {e}")))?;
         Ok(json)
     }
 
@@ -118,7 +135,7 @@ impl AvroCodec {
     #[must_use]
     pub fn unknown_schema(&self, bytes: &[u8]) -> Option<u32> {
         let id = schema_id(bytes)?;
-        let known = self.ids.values().any(|own| *own == id)
+        let known = self.own.values().any(|own| own.id == id)
             || self.learned.read().unwrap_or_else(PoisonError::into_inner).contains_key(&id);
         (!known).then_some(id)
     }
@@ -144,8 +161,8 @@ impl AvroCodec {
         Ok(())
     }
 
-    fn id(&self, of: Use) -> Result<u32, Fault> {
-        self.ids.get(&of).copied().ok_or_else(|| Fault::bug("a schema was not registered at connect"))
+    fn own(&self, of: Use) -> Result<&Own, Fault> {
+        self.own.get(&of).ok_or_else(|| Fault::bug("a schema was not registered at connect"))
     }
 
     /// A schema that isn't the record's own: learned, or of another topic of ours, which then can't be resolved.
@@ -153,15 +170,17 @@ impl AvroCodec {
         if let Some(schema) = self.learned.read().unwrap_or_else(PoisonError::into_inner).get(&id) {
             return Ok(Arc::clone(schema));
         }
-        match self.ids.iter().find(|(_, own)| **own == id) {
-            Some((of, _)) => Ok(Arc::new(form(self.forms, *of)?.schema.clone())),
+        match self.own.values().find(|own| own.id == id) {
+            Some(own) => Ok(Arc::new(own.form.schema.clone())),
             None => Err(Fault::bug(format!("schema {id} was not learned before its record was decoded"))),
         }
     }
 }
 
-fn form(forms: &'static [Form], of: Use) -> Result<&'static Form, Fault> {
-    forms.get(of.form).ok_or_else(|| Fault::bug("a schema is not in the program"))
+impl std::fmt::Debug for AvroCodec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AvroCodec").field("registry", &self.registry).finish_non_exhaustive()
+    }
 }
 
 fn schema_id(bytes: &[u8]) -> Option<u32> {
@@ -170,14 +189,10 @@ fn schema_id(bytes: &[u8]) -> Option<u32> {
 }
 
 /// Decodes the whole of `body`.
-fn read(writer: &Schema, reader: Option<&Schema>, body: &[u8]) -> Result<Value, &'static str> {
+fn read(reader: &GenericDatumReader<'_>, body: &[u8]) -> Result<Value, &'static str> {
     let mut body = Exact { rest: body, short: false };
     // The decoder's own words may hold what stands in the record, which is none of a fault's business.
-    let value = GenericDatumReader::builder(writer)
-        .maybe_reader_schema(reader)
-        .build()
-        .and_then(|datum| datum.read_value(&mut body))
-        .map_err(|_| "its bytes don't follow it")?;
+    let value = reader.read_value(&mut body).map_err(|_| "its bytes don't follow it")?;
     match body {
         Exact { short: true, .. } => Err("it breaks off"),
         Exact { rest: [], .. } => Ok(value),

@@ -12,7 +12,7 @@
 //! schema id, Avro. Keys stay text, null values stay null, and the internal topics stay JSON.
 //!
 //! **Nothing is lost**, because the schemas of `schemas/avro` are read as a description of the JSON, field by field
-//! ([`shape`](self)): what has no type of its own in Avro stands as JSON text, and a field that the schema doesn't know
+//! (`shape.rs`): what has no type of its own in Avro stands as JSON text, and a field that the schema doesn't know
 //! is a fault, never dropped. **Old records stay readable**: no JSON begins with the byte 0, so a topic may hold both,
 //! and turning the setting on or off rewrites nothing.
 //!

@@ -98,6 +98,16 @@ async fn a_registry_that_is_down_is_tried_again() {
 }
 
 #[tokio::test]
+async fn https_is_spoken_to_https() {
+    // The double speaks none: what can be seen here is that the handshake is tried and its end is no panic.
+    let registry = RegistryDouble::start().await.unwrap();
+    let config = RegistryConfig::new(registry.url().replace("http:", "https:"));
+    let fault = AvroCodec::connect(config, "rollcall").await.unwrap_err();
+    assert!(matches!(fault.kind, FaultKind::Retry | FaultKind::Config), "{fault}");
+    assert!(registry.requests().is_empty());
+}
+
+#[tokio::test]
 async fn a_subject_of_another_program_is_refused() {
     let registry = RegistryDouble::start().await.unwrap();
     registry.put("rollcall.memberships-value", r#""bytes""#);
@@ -167,6 +177,18 @@ async fn schemas_that_are_none_of_ours_are_not_learned() {
     let fault = codec.learn(9_999).await.unwrap_err();
     assert_eq!(fault.kind, FaultKind::Refused);
     assert!(fault.to_string().contains("9999"), "{fault}");
+}
+
+#[tokio::test]
+async fn tasks_share_one_codec() {
+    fn shared<T: Send + Sync>(_: &T) {}
+    fn sent<T: Send>(_: &T) {}
+    let registry = RegistryDouble::start().await.unwrap();
+    let connecting = AvroCodec::connect(RegistryConfig::new(registry.url()), "rollcall");
+    sent(&connecting);
+    let codec = connecting.await.unwrap();
+    shared(&codec);
+    sent(&codec.learn(1));
 }
 
 #[tokio::test]
