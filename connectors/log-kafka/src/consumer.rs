@@ -19,6 +19,7 @@ use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 use rollcall_model::log::{Fetched, PollLimit};
 use rollcall_model::{Consumer, Fault, FaultKind, Fut, Partition, Place, Record, Retention, Topic};
+use rollcall_schema_registry::AvroCodec;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -71,6 +72,9 @@ pub(crate) struct KafkaConsumer {
     missing: Option<Missing>,
     /// Taken, but above the limit of the poll that took it.
     held: Option<Fetched>,
+    codec: Option<Arc<AvroCodec>>,
+    /// So many of `ready` are JSON by now.
+    decoded: usize,
 }
 
 impl KafkaConsumer {
@@ -79,6 +83,7 @@ impl KafkaConsumer {
         config: &KafkaLogConfig,
         epoch: u32,
         from: &BTreeMap<(Topic, Partition), Place>,
+        codec: Option<Arc<AvroCodec>>,
     ) -> Result<Self, Fault> {
         let (consumer, health) = make::<BaseConsumer<Context>>(config, &config.reader(true))?;
         let consumer = Arc::new(consumer);
@@ -93,7 +98,6 @@ impl KafkaConsumer {
             let pending = Pending::default();
             cursors.push(Cursor { topic: *topic, partition: *partition, name, start: *place, pending });
         }
-        let cant = |e| fault_with(config, &health, "can't read", e);
         // Before anything is fetched: what comes earlier than its queue falls into the common one.
         let mut queues = Vec::with_capacity(cursors.len());
         for cursor in &cursors {
@@ -118,6 +122,8 @@ impl KafkaConsumer {
             ready,
             missing: None,
             held: None,
+            codec,
+            decoded: 0,
         })
     }
 
@@ -254,6 +260,8 @@ impl KafkaConsumer {
                 continue;
             }
             if !self.ready.is_empty() {
+                self.decode().await?;
+                self.decoded = 0;
                 return Ok(std::mem::take(&mut self.ready));
             }
             self.check_health().await?;
@@ -264,6 +272,27 @@ impl KafkaConsumer {
                 () = tokio::time::sleep_until(look) => if Instant::now() >= until { return Ok(Vec::new()) },
             }
         }
+    }
+
+    /// What is taken, from Avro to JSON. A schema of another version is fetched first.
+    async fn decode(&mut self) -> Result<(), Fault> {
+        while let Some(fetched) = self.ready.get_mut(self.decoded) {
+            let record = &mut fetched.record;
+            if let Some(value) = record.value.as_ref().filter(|v| v.first() == Some(&0) && !fetched.foreign) {
+                let Some(codec) = &self.codec else {
+                    let (name, partition) = (record.topic.name(), record.partition);
+                    return Err(Fault::config(format!("records of {name}/{partition} are in Avro"))
+                        .repair("set log.schema_registry to the registry that they were written with"));
+                };
+                if let Some(id) = codec.unknown_schema(value) {
+                    codec.learn(id).await?;
+                }
+                let value = record.value.take().unwrap_or_default();
+                record.value = Some(codec.decode(record.topic, &record.key, value)?);
+            }
+            self.decoded += 1;
+        }
+        Ok(())
     }
 
     /// Whether brokers answer at all. One that came back doesn't say so: it is asked.

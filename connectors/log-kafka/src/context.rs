@@ -135,12 +135,12 @@ impl ClientContext for Context {
 
     fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
         let oauth = self.oauth.as_ref().ok_or("log.sasl has no token endpoint")?;
-        let token = oauth::token(oauth);
-        if let Err(error) = &token {
-            warn!("no token of {}: {error}", oauth.token_url);
-            self.health.note(Code::Authentication, &error.to_string());
-        }
-        token
+        oauth::token(oauth).map_err(|fault| {
+            let text = format!("no token of {}: {fault}", oauth.token_url);
+            warn!("{text}");
+            self.health.note(Code::Authentication, &text);
+            text.into()
+        })
     }
 }
 

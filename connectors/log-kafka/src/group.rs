@@ -91,7 +91,9 @@ impl Membership {
             while stopped.change < number && !stopped.gone {
                 let left = until.saturating_duration_since(Instant::now());
                 if left.is_zero() {
-                    tracing::warn!("tasks did not stop within {STOP_WITHIN:?}; their next worker fences them");
+                    tracing::warn!(
+                        "tasks did not stop within {STOP_WITHIN:?}; their next worker fences them"
+                    );
                     break;
                 }
                 stopped = self.said.wait_timeout(stopped, left).unwrap_or_else(PoisonError::into_inner).0;

@@ -28,6 +28,7 @@ mod avro_to_json;
 mod codec;
 mod config;
 mod forms;
+pub mod https;
 mod json_to_avro;
 mod registry;
 mod shape;

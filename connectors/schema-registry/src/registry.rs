@@ -9,24 +9,18 @@
 //! Asking first means that a worker with the right to read is enough once the schemas are there. ADR 8 says why this
 //! is no crate.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, StatusCode};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use rollcall_model::Fault;
 use serde::Deserialize;
 use url::Url;
 
 use crate::config::RegistryConfig;
+use crate::https::{self, HttpsClient};
 
 /// No schema is near it, and no answer may fill the memory.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -35,7 +29,7 @@ const MESSAGE_CHARS_MAX: usize = 400;
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/vnd.schemaregistry.v1+json");
 
 pub(crate) struct Registry {
-    http: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    http: HttpsClient,
     base: Url,
     authorization: Option<HeaderValue>,
     timeout: Duration,
@@ -61,39 +55,15 @@ struct Answer {
 impl Registry {
     pub(crate) fn new(config: &RegistryConfig) -> Result<Self, Fault> {
         let base = config.parsed_url()?;
-        let ring = rustls::crypto::ring::default_provider();
-        let builder = HttpsConnectorBuilder::new();
-        let builder = if base.scheme() == "https" {
-            builder.with_provider_and_native_roots(ring).map_err(|e| {
-                Fault::config(format!(
-                    "no root certificate is known to check the schema registry {base} with"
-                ))
-                .from_source(e)
-                .repair("install the system's root certificates (Debian: ca-certificates)")
-            })?
-        } else {
-            // The connector wants a configuration, which plain HTTP never reads.
-            let tls = rustls::ClientConfig::builder_with_provider(Arc::new(ring))
-                .with_safe_default_protocol_versions()
-                .map_err(|e| Fault::bug("the TLS provider has no protocol version").from_source(e))?;
-            builder.with_tls_config(
-                tls.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth(),
-            )
-        };
-        let http =
-            Client::builder(TokioExecutor::new()).build(builder.https_or_http().enable_http1().build());
+        let http = https::client(base.scheme() == "https").map_err(|fault| Fault {
+            what: format!("the schema registry {base} can't be reached: {}", fault.what),
+            ..fault
+        })?;
         let authorization = config
             .user
             .as_ref()
-            .map(|user| {
-                let pair = format!("{user}:{}", config.password.as_deref().unwrap_or_default());
-                HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(pair))).map(|mut value| {
-                    value.set_sensitive(true);
-                    value
-                })
-            })
-            .transpose()
-            .map_err(|e| Fault::bug("user and password make no header").from_source(e))?;
+            .map(|user| https::basic(user, config.password.as_deref().unwrap_or_default()))
+            .transpose()?;
         Ok(Self { http, base, authorization, timeout: Duration::from_millis(config.timeout_ms) })
     }
 
