@@ -18,6 +18,7 @@ mod logging;
 mod output;
 mod settings;
 mod wire;
+mod wire_kafka;
 
 use std::process::ExitCode;
 

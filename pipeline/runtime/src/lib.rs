@@ -11,17 +11,20 @@
 
 pub mod admin;
 mod catalog_feed;
+mod clock;
 pub mod counts_feed;
 mod crash;
 mod foreign;
 mod http;
 mod intake;
+mod peers;
 mod preview;
 mod read_to_end;
 pub mod roster_store;
 mod roster_task;
 mod sink_task;
 mod source_task;
+mod spread;
 pub mod tasks;
 pub mod topology;
 pub mod verify;
@@ -29,7 +32,7 @@ pub mod wiring;
 mod worker;
 
 pub use wiring::{
-    FlushBounds, ListMembers, MembersRequest, Mirror, ReadCandidates, SiftIdentities, SinkWiring,
-    SourceWiring, StartSink, StartSource, Wiring,
+    FlushBounds, JoinWorkers, ListMembers, MembersRequest, Mirror, ReadCandidates, SiftIdentities,
+    SinkWiring, SourceWiring, StartSink, StartSource, Wiring,
 };
 pub use worker::{Shutdown, run};
