@@ -16,6 +16,7 @@ use reqwest::Method;
 use rollcall_model::{Commit, Fault, FaultKind, Log, Progress};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::sync::Mutex;
 
 /// Header of a request that comes from another worker: it goes no further.
 pub(crate) const FORWARDED: &str = "x-rollcall-forwarded";
@@ -44,6 +45,8 @@ pub(crate) struct Peers {
     id: String,
     http: reqwest::Client,
     token: Option<String>,
+    /// What is said is said in its order.
+    saying: Mutex<()>,
 }
 
 /// What another worker answered.
@@ -56,7 +59,7 @@ impl Peers {
     pub(crate) fn new(log: Arc<dyn Log>, id: String, token: Option<String>) -> Result<Self, Fault> {
         let http = reqwest::Client::builder().connect_timeout(CONNECT_WITHIN).no_proxy().build();
         let http = http.map_err(|e| Fault::bug("no HTTP client can be made").from_source(e))?;
-        Ok(Self { log, id, http, token })
+        Ok(Self { log, id, http, token, saying: Mutex::default() })
     }
 
     /// This worker's id.
@@ -68,6 +71,7 @@ impl Peers {
     pub(crate) async fn say(&self, address: SocketAddr, tasks: BTreeSet<String>, said_us: i64) {
         let said = Worker { address, tasks, said_us };
         let name = format!("{PREFIX}{}", self.id);
+        let _turn = self.saying.lock().await;
         let saying = async {
             let state =
                 serde_json::to_value(&said).map_err(|e| Fault::bug("a worker has no JSON").from_source(e))?;
