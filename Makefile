@@ -12,6 +12,8 @@ CASES ?= 2000000
 # How long each target of `make fuzz` runs. (SECONDS is a variable of bash itself.)
 SECONDS ?= 60
 SQL_CASES ?= 200000
+# Of the demo: embedded or kafka.
+LOG ?= embedded
 
 .PHONY: help servers tools build fmt check test demo demo-stop bench differential fuzz
 
@@ -42,9 +44,9 @@ test: servers ## Every test, on real servers
 	$(CARGO) build --workspace --bins --locked </dev/null
 	$(CARGO) test --workspace --locked </dev/null
 
-demo: servers ## A complete Rollcall on a real Postgres and ClickHouse, with load; KEEP=1 leaves it running
+demo: servers ## A complete Rollcall on a real Postgres and ClickHouse, with load; LOG=kafka: three workers; KEEP=1 leaves it up
 	$(CARGO) build --workspace --bins --locked
-	$(TARGET)/debug/rollcall-demo $(if $(KEEP),--keep)
+	$(TARGET)/debug/rollcall-demo --log $(LOG) $(if $(KEEP),--keep)
 
 demo-stop: ## End a demo that KEEP=1 left running
 	$(CARGO) build --bin rollcall-demo --locked

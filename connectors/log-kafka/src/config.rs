@@ -170,8 +170,8 @@ pub struct KafkaLogConfig {
     pub clock: Clock,
 }
 
-/// A minute: longer than any commit, short enough for readers that wait behind a dead worker's.
-pub const DEFAULT_TRANSACTION_TIMEOUT_MS: u32 = 60_000;
+/// Longer than any commit, short enough for readers that wait behind a dead worker's.
+pub const DEFAULT_TRANSACTION_TIMEOUT_MS: u32 = 20_000;
 /// Short enough to be taken over from soon, long enough for a pause of a busy machine.
 pub const DEFAULT_SESSION_TIMEOUT_MS: u32 = 10_000;
 /// What a broker may take to answer.

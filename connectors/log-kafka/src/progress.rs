@@ -33,6 +33,8 @@ const LABEL_FORMAT: u32 = 1;
 const POLL: PollLimit =
     PollLimit { records_max: 10_000, bytes_max: 16 << 20, wait: Duration::from_millis(500) };
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// Commits under way end within milliseconds, but for those of the dead.
+const KNOWN_WITHIN: Duration = Duration::from_secs(1);
 
 /// Which log the topics with a prefix are.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -92,21 +94,26 @@ impl Follower {
         Self { state, reached, work, config: config.clone() }
     }
 
-    /// What every task committed before this was asked.
+    /// What every task committed before this was asked, as far as it is decided. A dead worker's commit that is still open
+    /// holds back the end of the topic until its task is opened by another worker; which must not wait for this.
     pub(crate) async fn tasks(&self, questions: &Questions) -> Result<BTreeMap<String, Kept>, Fault> {
-        self.catch_up(questions).await?;
+        self.catch_up(questions, KNOWN_WITHIN).await?;
         Ok(lock(&self.state).tasks.clone())
     }
 
     /// What a task committed before this was asked.
     pub(crate) async fn task(&self, questions: &Questions, task: &str) -> Result<Kept, Fault> {
-        self.catch_up(questions).await?;
+        if !self.catch_up(questions, self.patience()).await? {
+            return Err(self.stalled());
+        }
         Ok(lock(&self.state).tasks.get(task).cloned().unwrap_or_default())
     }
 
     /// Which log this is, if it is one yet.
     pub(crate) async fn label(&self, questions: &Questions) -> Result<Option<Label>, Fault> {
-        self.catch_up(questions).await?;
+        if !self.catch_up(questions, self.patience()).await? {
+            return Err(self.stalled());
+        }
         Ok(lock(&self.state).label.clone())
     }
 
@@ -115,24 +122,31 @@ impl Follower {
         lock(&self.state).tasks.clone()
     }
 
-    async fn catch_up(&self, questions: &Questions) -> Result<(), Fault> {
+    /// Another task's commit may be under way before the end; it ends within its timeout.
+    fn patience(&self) -> Duration {
+        Duration::from_millis(u64::from(self.config.transaction_timeout_ms)) + RETRY_PAUSE * 30
+    }
+
+    fn stalled(&self) -> Fault {
+        Fault::retry(format!(
+            "the topic {} can't be read to its end: a commit in it has been under way for longer than \
+             log.transaction_timeout_ms",
+            self.config.topic(Topic::Progress)
+        ))
+    }
+
+    /// Whether everything that was written before this was asked has been decided and read within a time.
+    async fn catch_up(&self, questions: &Questions, within: Duration) -> Result<bool, Fault> {
         let end = questions.offsets(self.config.topic(Topic::Progress), 0).await?.end;
         let mut reached = self.reached.clone();
-        // Another task's commit may be under way before the end; it ends within its timeout.
-        let patience =
-            Duration::from_millis(u64::from(self.config.transaction_timeout_ms)) + RETRY_PAUSE * 30;
-        let waited = tokio::time::timeout(patience, reached.wait_for(|at| *at >= end)).await;
+        let waited = tokio::time::timeout(within, reached.wait_for(|at| *at >= end)).await;
         if let Some((kind, what)) = lock(&self.state).broken.clone() {
             return Err(Fault::new(kind, what));
         }
         match waited {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(_)) => Ok(true),
             Ok(Err(_)) => Err(Fault::retry("the topic progress is no longer followed")),
-            Err(_) => Err(Fault::retry(format!(
-                "the topic {} can't be read to its end: a commit in it has been under way for longer than \
-                 log.transaction_timeout_ms",
-                self.config.topic(Topic::Progress)
-            ))),
+            Err(_) => Ok(false),
         }
     }
 }

@@ -149,7 +149,8 @@ pub trait Log: Send + Sync {
     fn consumer(&self, from: BTreeMap<(Topic, Partition), Place>) -> Fut<'_, Box<dyn Consumer>>;
     /// What is there of a partition.
     fn range(&self, topic: Topic, partition: Partition) -> Fut<'_, ReadRange>;
-    /// The progress of every task that has one.
+    /// The progress of every task that has one, as far as it is decided: a dead task's last commit may keep that open
+    /// until the task is opened again.
     fn tasks(&self) -> Fut<'_, BTreeMap<String, Progress>>;
     /// Forgets a task that will not come back, so that it holds no retention up.
     fn forget<'a>(&'a self, task: &'a str) -> Fut<'a, ()>;

@@ -65,7 +65,7 @@ impl Cluster {
         let log = |proxy: &Proxy| {
             format!(
                 "{{ type: kafka, brokers: \"{}\", path: ./data, partitions: 4, replication_factor: 1, \
-                 min_insync_replicas: 1, session_timeout_ms: {SESSION_MS}, transaction_timeout_ms: 10000 }}",
+                 min_insync_replicas: 1, session_timeout_ms: {SESSION_MS}, transaction_timeout_ms: 20000 }}",
                 proxy.address()
             )
         };
