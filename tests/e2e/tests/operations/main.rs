@@ -14,3 +14,4 @@ mod rebuilding;
 mod slot;
 mod stage;
 mod tampering;
+mod workers;
