@@ -20,14 +20,18 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rollcall_model::{Fault, FaultKind, Fut, Workers};
 use tokio::sync::watch;
 
-use crate::client::{Client, fault_with, make};
+use crate::client::{Client, fault_of, fault_with, make};
 use crate::config::KafkaLogConfig;
-use crate::context::{Context, Health};
+use crate::context::{Context, Health, is_refusal};
 
 /// Tasks that take longer to stop are fenced by whoever runs them next.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// How soon the end of a worker is seen by its membership.
 const POLL: Duration = Duration::from_millis(100);
+/// Brokers that don't answer for so long are asked whether they are there.
+const TROUBLE_LASTS: Duration = Duration::from_secs(10);
+/// What a broker that works answers within.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// The tasks of this worker, as of a change.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -139,13 +143,14 @@ impl KafkaGroup {
         client
             .set("group.instance.id", worker)
             .set("session.timeout.ms", session.to_string())
-            .set("heartbeat.interval.ms", (session / 4).max(100).to_string())
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("enable.auto.offset.store", "false")
             // The topic stays empty: nothing is ever read of it, from wherever.
-            .set("auto.offset.reset", "latest")
-            .set("fetch.wait.max.ms", "5000")
-            .set("topic.metadata.refresh.interval.ms", "10000");
+            .set("auto.offset.reset", "latest");
+        let heartbeat = (session / 4).max(100).to_string();
+        config.set_unless_given(&mut client, "heartbeat.interval.ms", &heartbeat);
+        config.set_unless_given(&mut client, "fetch.wait.max.ms", "5000");
+        config.set_unless_given(&mut client, "topic.metadata.refresh.interval.ms", "10000");
         let membership = Arc::new(Membership::new());
         let (consumer, health) = make::<BaseConsumer<Context>>(config, &client)?;
         consumer.context().join(Arc::clone(&membership));
@@ -210,18 +215,34 @@ fn follow(
             Some(Err(error)) => Some(error),
             Some(Ok(_)) | None => None,
         };
-        if let Some(error) = fatal.or(failed) {
-            let fault = membership_fault(config, worker, health, error);
-            if fault.kind != FaultKind::Retry {
-                let broken = (fault.kind, fault.message(), fault.repair);
-                membership.assigned.send_modify(|assigned| {
-                    assigned.tasks.clear();
-                    assigned.broken = Some(broken);
-                });
-                return;
-            }
+        // Who refuses us for a moment, as a broker that starts may, is asked again below.
+        let is_noted = |error: &KafkaError| crate::fault::code_of(error).is_some_and(is_refusal);
+        let failed = fatal.or(failed.filter(|error| !is_noted(error)));
+        let failed = failed.map(|error| membership_fault(config, worker, health, error));
+        let fault = failed.or_else(|| lasting_trouble(config, consumer, health));
+        if let Some(fault) = fault.filter(|fault| fault.kind != FaultKind::Retry) {
+            let broken = (fault.kind, fault.message(), fault.repair);
+            membership.assigned.send_modify(|assigned| {
+                assigned.tasks.clear();
+                assigned.broken = Some(broken);
+            });
+            return;
         }
     }
+}
+
+/// Nobody says that a client works again: it is asked.
+fn lasting_trouble(
+    config: &KafkaLogConfig,
+    consumer: &BaseConsumer<Context>,
+    health: &Health,
+) -> Option<Fault> {
+    let trouble = health.trouble(TROUBLE_LASTS)?;
+    if consumer.fetch_watermarks(&config.tasks_topic(), 0, ANSWER_WITHIN).is_ok() {
+        health.good();
+        return None;
+    }
+    Some(fault_of(config, "can't stay in the group of workers", trouble))
 }
 
 fn membership_fault(config: &KafkaLogConfig, worker: &str, health: &Health, error: KafkaError) -> Fault {

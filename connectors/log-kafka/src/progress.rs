@@ -63,7 +63,7 @@ struct State {
     label: Option<Label>,
     tasks: BTreeMap<String, Kept>,
     /// Why the topic can't be followed, for who waits.
-    broken: Option<(FaultKind, String)>,
+    broken: Option<(FaultKind, String, Option<String>)>,
 }
 
 /// The follower.
@@ -140,8 +140,8 @@ impl Follower {
         let end = questions.offsets(self.config.topic(Topic::Progress), 0).await?.end;
         let mut reached = self.reached.clone();
         let waited = tokio::time::timeout(within, reached.wait_for(|at| *at >= end)).await;
-        if let Some((kind, what)) = lock(&self.state).broken.clone() {
-            return Err(Fault::new(kind, what));
+        if let Some((kind, what, repair)) = lock(&self.state).broken.clone() {
+            return Err(Fault { repair, ..Fault::new(kind, what) });
         }
         match waited {
             Ok(Ok(_)) => Ok(true),
@@ -159,13 +159,16 @@ async fn follow(
 ) {
     loop {
         let Err(fault) = follow_once(&config, &questions, &state, &moved).await;
+        // What is known may be old by the time it is followed again.
+        moved.send_replace(0);
         tracing::warn!("the topic progress can't be followed: {fault}");
         if fault.kind != FaultKind::Retry {
-            lock(&state).broken = Some((fault.kind, fault.to_string()));
+            lock(&state).broken = Some((fault.kind, fault.message(), fault.repair));
             // Who waits looks at the cause.
             moved.send_replace(i64::MAX);
         }
         tokio::time::sleep(RETRY_PAUSE).await;
+        moved.send_replace(0);
     }
 }
 
@@ -243,7 +246,7 @@ fn take(config: &KafkaLogConfig, state: &mut State, fetched: Fetched) -> Result<
     }
     let cut = fetched.record.headers.iter().find(|(name, _)| name == CUT);
     let cut = cut.map(|(_, text)| serde_json::from_str(text).map_err(unreadable)).transpose()?;
-    let progress = Some(serde_json::from_slice(value).map_err(unreadable)?);
+    let progress: Option<Progress> = serde_json::from_slice(value).map_err(unreadable)?;
     state.tasks.insert(key, Kept { progress, cut: cut.unwrap_or_default() });
     Ok(())
 }

@@ -1,4 +1,5 @@
 //! The log on a real broker.
 
 mod contract;
+mod rights;
 mod support;
