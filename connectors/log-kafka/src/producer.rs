@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig};
 use rollcall_model::{
     Commit, Committed, Fault, FaultKind, Fut, Partition, Place, Producer, Record, Topic,
 };
@@ -180,16 +180,29 @@ impl Writer {
             producer.commit_transaction(patience).map_err(|e| self.fault(e))
         });
         if let Err(fault) = written {
-            if fault.kind != FaultKind::Fenced && producer.abort_transaction(ABORT_WITHIN).is_err() {
-                tracing::debug!(
-                    task = self.task,
-                    "a transaction is left to its timeout or its task's next writer"
-                );
+            if fault.kind != FaultKind::Fenced {
+                self.take_back(producer);
             }
             return Err(fault);
         }
         self.health.good();
         Ok(self.committed(context))
+    }
+
+    fn take_back(&self, producer: &BaseProducer<Context>) {
+        let until = Instant::now() + ABORT_WITHIN;
+        // librdkafka waits until all that was sent is reported on, and reports only to who polls.
+        producer.purge(PurgeConfig::default().queue());
+        while producer.in_flight_count() > 0 && Instant::now() < until {
+            producer.poll(TICK);
+        }
+        let left = until.saturating_duration_since(Instant::now()).max(TICK);
+        if producer.abort_transaction(left).is_err() {
+            tracing::debug!(
+                task = self.task,
+                "a transaction is left to its timeout or its task's next writer"
+            );
+        }
     }
 
     fn send(&self, producer: &BaseProducer<Context>, record: &Record) -> Result<(), Fault> {

@@ -229,6 +229,9 @@ fn take(config: &KafkaLogConfig, state: &mut State, fetched: Fetched) -> Result<
     };
     let key = String::from_utf8_lossy(&fetched.record.key).into_owned();
     let Some(value) = &fetched.record.value else {
+        if key == LABEL_KEY {
+            state.label = None;
+        }
         state.tasks.remove(&key);
         return Ok(());
     };
