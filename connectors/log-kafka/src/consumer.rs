@@ -191,7 +191,7 @@ impl KafkaConsumer {
             headers,
         };
         match part {
-            Part::Piece => cursor.pending.keep(place.offset, &headers, value),
+            Part::Piece => cursor.pending.keep(&headers, value),
             Part::Whole => self.ready.push(Fetched { place, record: record(headers, value), foreign }),
             Part::Head { id, pieces } => {
                 let joined = cursor.pending.join(&id, pieces, value.unwrap_or_default());
@@ -379,8 +379,7 @@ fn join_before(
                 let (mut headers, foreign) = headers_of(&message);
                 let of_this = headers.iter().any(|(_, text)| text.split('/').next() == Some(id));
                 if !foreign && of_this && matches!(part_of(&mut headers), Part::Piece) {
-                    let offset = u64::try_from(message.offset()).unwrap_or_default();
-                    pending.keep(offset, &headers, message.payload().map(<[u8]>::to_vec));
+                    pending.keep(&headers, message.payload().map(<[u8]>::to_vec));
                 }
                 silent = std::time::Instant::now();
             }
@@ -419,11 +418,7 @@ impl Consumer for KafkaConsumer {
                     self.missing.iter().map(|missing| &missing.fetched).chain(&self.held).chain(&self.ready);
                 let own =
                     back.filter(|f| (f.record.topic, f.record.partition) == (cursor.topic, cursor.partition));
-                // Nor has a record of which only pieces came: retention must leave them. Where records are compacted,
-                // nothing else takes them away, and some may have lost their head for good.
-                let is_timed = cursor.topic.retention() == Retention::Time;
-                let pieces = cursor.pending.first().filter(|_| is_timed);
-                let offset = own.map(|f| f.place.offset).chain(pieces).chain([offset]).min().unwrap_or(offset);
+                let offset = own.map(|f| f.place.offset).chain([offset]).min().unwrap_or(offset);
                 ((cursor.topic, cursor.partition), Place { epoch: self.epoch, offset })
             })
             .collect()

@@ -125,43 +125,29 @@ pub(crate) fn part_of(headers: &mut Vec<(String, String)>) -> Part {
 /// Pieces whose head has not come, of one partition.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
-    pieces: HashMap<String, Pieces>,
-}
-
-#[derive(Debug)]
-struct Pieces {
-    /// Where the first of them stands.
-    first: u64,
-    parts: BTreeMap<u32, Vec<u8>>,
+    pieces: HashMap<String, BTreeMap<u32, Vec<u8>>>,
 }
 
 impl Pending {
     /// Keeps a piece.
-    pub(crate) fn keep(&mut self, offset: u64, headers: &[(String, String)], value: Option<Vec<u8>>) {
+    pub(crate) fn keep(&mut self, headers: &[(String, String)], value: Option<Vec<u8>>) {
         let header = headers.iter().find(|(name, _)| name == PIECE).map(|(_, text)| text.as_str());
         let parsed =
             header.and_then(|text| text.split_once('/')).and_then(|(id, n)| Some((id, n.parse().ok()?)));
         if let (Some((id, number)), Some(value)) = (parsed, value) {
-            let new = || Pieces { first: offset, parts: BTreeMap::new() };
-            self.pieces.entry(id.to_owned()).or_insert_with(new).parts.insert(number, value);
+            self.pieces.entry(id.to_owned()).or_default().insert(number, value);
         }
     }
 
     /// The whole value of a head, if all its pieces are there; else the head's own part comes back, and they stay.
     pub(crate) fn join(&mut self, id: &str, pieces: u32, last: Vec<u8>) -> Result<Vec<u8>, Vec<u8>> {
-        let is_whole = |known: &Pieces| known.parts.keys().copied().eq(0..pieces);
-        if !self.pieces.get(id).is_some_and(is_whole) {
+        let is_whole = self.pieces.get(id).is_some_and(|parts| parts.keys().copied().eq(0..pieces));
+        if !is_whole {
             return Err(last);
         }
-        let Some(known) = self.pieces.remove(id) else { return Err(last) };
-        let mut whole: Vec<u8> = known.parts.into_values().flatten().collect();
+        let mut whole: Vec<u8> = self.pieces.remove(id).into_iter().flatten().flat_map(|(_, part)| part).collect();
         whole.extend(last);
         Ok(whole)
-    }
-
-    /// Where the first piece stands whose head has not come.
-    pub(crate) fn first(&self) -> Option<u64> {
-        self.pieces.values().map(|known| known.first).min()
     }
 
     /// Gives up on the pieces of a head.
@@ -191,7 +177,7 @@ mod tests {
             let mut record = record.clone();
             match part_of(&mut record.headers) {
                 Part::Whole => whole.push(record),
-                Part::Piece => pending.keep(7, &record.headers, record.value),
+                Part::Piece => pending.keep(&record.headers, record.value),
                 Part::Head { id, pieces } => {
                     let value = pending.join(&id, pieces, record.value.unwrap_or_default());
                     whole.push(Record { value: Some(value.expect("all pieces")), ..record });
@@ -242,12 +228,12 @@ mod tests {
         let whole = record(Topic::Identities, Some(&[1; 350]));
         CutKeys::default().cut(whole, limit, 7, &mut out).expect("it is cut");
         let mut pending = Pending::default();
-        pending.keep(7, &out[0].headers, out[0].value.clone());
-        pending.keep(9, &out[2].headers, out[2].value.clone());
+        pending.keep(&out[0].headers, out[0].value.clone());
+        pending.keep(&out[2].headers, out[2].value.clone());
         let Part::Head { id, pieces } = part_of(&mut out[3].headers) else { panic!("a head") };
         assert!(pending.join(&id, pieces, vec![]).is_err());
-        assert_eq!(pending.first(), Some(7), "they are held on to");
+        assert!(!pending.pieces.is_empty(), "they are held on to");
         pending.forget(&id);
-        assert_eq!(pending.first(), None);
+        assert!(pending.pieces.is_empty());
     }
 }

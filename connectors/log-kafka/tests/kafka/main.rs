@@ -1,7 +1,9 @@
 //! The log on a real broker.
 
+mod compaction;
 mod contract;
 mod outages;
+mod pieces;
 mod refusals;
 mod rights;
 mod support;

@@ -172,6 +172,7 @@ pub(crate) fn deliver(producer: &BaseProducer) {
 /// A record as it stands on the broker.
 #[derive(Debug)]
 pub(crate) struct Raw {
+    pub(crate) offset: i64,
     pub(crate) key: String,
     pub(crate) value: Option<Vec<u8>>,
     pub(crate) headers: Vec<String>,
@@ -198,6 +199,7 @@ pub(crate) fn raw_records(brokers: &str, topic: &str, partition: i32) -> Vec<Raw
             Some(Err(rdkafka::error::KafkaError::PartitionEOF(_))) => return all,
             Some(Err(e)) => panic!("{topic}/{partition}: {e}"),
             Some(Ok(message)) => all.push(Raw {
+                offset: message.offset(),
                 key: String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned(),
                 value: message.payload().map(<[u8]>::to_vec),
                 headers: message.headers().into_iter().flat_map(|h| h.iter()).map(|h| h.key.to_owned()).collect(),
