@@ -145,7 +145,7 @@ impl KafkaGroup {
             .set("session.timeout.ms", session.to_string())
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("enable.auto.offset.store", "false")
-            // The topic stays empty: nothing is ever read of it, from wherever.
+            // Nobody has a place in an empty topic; without this, that is an error.
             .set("auto.offset.reset", "latest");
         let heartbeat = (session / 4).max(100).to_string();
         config.set_unless_given(&mut client, "heartbeat.interval.ms", &heartbeat);

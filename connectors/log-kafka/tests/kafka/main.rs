@@ -2,6 +2,7 @@
 
 mod compaction;
 mod contract;
+mod group;
 mod outages;
 mod pieces;
 mod refusals;

@@ -1,17 +1,15 @@
 //! No broker answers: at the start, in the middle, and to a worker alone.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rollcall_kit::Proxy;
 use rollcall_log_kafka::{KafkaLog, KafkaLogConfig};
 use rollcall_model::{Commit, FaultKind, Log, Place, Topic};
-use rollcall_test_servers::{Kafka, KafkaSettings, free_port};
+use rollcall_test_servers::{Kafka, free_port};
 
-use crate::support::{LONG, at, config, fails, limit, ok, prefix, progress, read_from, record};
+use crate::support::{LONG, at, config, fails, limit, ok, prefix, progress, proxied, read_from, record};
 
 fn commit(n: u64) -> Commit {
     let records = vec![record(Topic::IdentityChanges, 0, &n.to_string(), Some("x"))];
@@ -133,17 +131,14 @@ async fn an_outage_in_the_middle_loses_and_repeats_nothing() {
 /// A worker is cut off in the middle of a commit for longer than its transaction may last.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_writer_that_was_cut_off_opens_again() {
-    let proxy = Proxy::listen();
-    let settings =
-        KafkaSettings { proxied_listeners: vec![proxy.address().port()], ..KafkaSettings::default() };
-    let kafka = Kafka::start_with(settings);
-    proxy.forward_to(kafka.proxied(0));
+    let broker = proxied();
+    let proxy = &broker.proxies[1];
     let config = KafkaLogConfig {
         transaction_timeout_ms: 3_000,
         request_timeout_ms: 3_000,
         // A connection that says nothing is given up.
         client: BTreeMap::from([("socket.timeout.ms".to_owned(), "2000".to_owned())]),
-        ..config(&through(proxy.address()), &prefix(), 1)
+        ..config(&proxy.address().to_string(), &prefix(), 1)
     };
     let log = ok(KafkaLog::open(config.clone()).await);
     let mut writer = ok(log.open("source").await).producer;
@@ -170,8 +165,4 @@ async fn a_writer_that_was_cut_off_opens_again() {
     let all = read_from(&log, Topic::IdentityChanges, 0, 0).await;
     let keys: Vec<_> = all.iter().map(|one| String::from_utf8_lossy(&one.record.key).into_owned()).collect();
     assert_eq!(keys, ["1", "2", "3"]);
-}
-
-fn through(address: SocketAddr) -> String {
-    address.to_string()
 }

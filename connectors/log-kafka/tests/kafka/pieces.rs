@@ -1,6 +1,6 @@
 //! Records larger than a topic takes in one message.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::message::{Header, OwnedHeaders};
@@ -94,7 +94,10 @@ async fn records_of_two_tasks_at_once_are_not_mixed() {
         let name = format!("{}.{}", config.prefix, topic.name());
         let raw = raw_records(&config.brokers, &name, 0);
         assert!(raw.len() >= 24 + 12 * 10, "{} messages", raw.len());
-        assert!(raw.iter().all(|one| one.headers.iter().any(|name| name == "rollcall-task")));
+        assert!(raw.iter().all(|one| one.headers.contains_key("rollcall-task")));
+        // Whether they came to stand between each other or not: no two share what joins them.
+        let heads = raw.iter().filter_map(|one| one.headers.get("rollcall-pieces")?.split('/').next());
+        assert_eq!(heads.collect::<BTreeSet<_>>().len(), 12);
         assert!(raw.iter().all(|one| one.value.as_ref().is_some_and(|value| value.len() < 100_000)));
     }
 }

@@ -11,6 +11,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::producer::{BaseProducer, Producer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rollcall_kit::Proxy;
 use rollcall_log_kafka::{KafkaLog, KafkaLogConfig};
 use rollcall_model::log::{Fetched, PollLimit};
 use rollcall_model::{
@@ -25,14 +26,14 @@ static PLAIN: Mutex<Weak<Kafka>> = Mutex::new(Weak::new());
 static SECURED: Mutex<Weak<Kafka>> = Mutex::new(Weak::new());
 static LOGS: AtomicU32 = AtomicU32::new(0);
 
-fn shared(place: &Mutex<Weak<Kafka>>, start: impl FnOnce() -> Kafka) -> Arc<Kafka> {
+fn shared<T>(place: &Mutex<Weak<T>>, start: impl FnOnce() -> T) -> Arc<T> {
     let mut shared = place.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(kafka) = shared.upgrade() {
-        return kafka;
+    if let Some(there) = shared.upgrade() {
+        return there;
     }
-    let kafka = Arc::new(start());
-    *shared = Arc::downgrade(&kafka);
-    kafka
+    let new = Arc::new(start());
+    *shared = Arc::downgrade(&new);
+    new
 }
 
 /// The broker: started by who comes first, stopped when the last has gone.
@@ -45,6 +46,26 @@ pub(crate) fn secured() -> Arc<Kafka> {
     let users = [("admin", "of-the-admin"), ("ann", "of-ann")];
     let users = users.map(|(user, password)| (user.to_owned(), password.to_owned())).to_vec();
     shared(&SECURED, || Kafka::start_with(KafkaSettings { users, tls: true, ..KafkaSettings::default() }))
+}
+
+/// A broker that can be cut off from who comes through one of its proxies.
+pub(crate) struct Proxied {
+    pub(crate) kafka: Kafka,
+    pub(crate) proxies: [Proxy; 2],
+}
+
+static PROXIED: Mutex<Weak<Proxied>> = Mutex::new(Weak::new());
+
+pub(crate) fn proxied() -> Arc<Proxied> {
+    shared(&PROXIED, || {
+        let proxies = [Proxy::listen(), Proxy::listen()];
+        let proxied_listeners = proxies.each_ref().map(|proxy| proxy.address().port()).to_vec();
+        let kafka = Kafka::start_with(KafkaSettings { proxied_listeners, ..KafkaSettings::default() });
+        for (n, proxy) in proxies.iter().enumerate() {
+            proxy.forward_to(kafka.proxied(n));
+        }
+        Proxied { kafka, proxies }
+    })
 }
 
 /// A prefix that no other test has.
@@ -175,7 +196,7 @@ pub(crate) struct Raw {
     pub(crate) offset: i64,
     pub(crate) key: String,
     pub(crate) value: Option<Vec<u8>>,
-    pub(crate) headers: Vec<String>,
+    pub(crate) headers: BTreeMap<String, String>,
 }
 
 /// What stands in a partition, as any consumer sees it.
@@ -202,7 +223,12 @@ pub(crate) fn raw_records(brokers: &str, topic: &str, partition: i32) -> Vec<Raw
                 offset: message.offset(),
                 key: String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned(),
                 value: message.payload().map(<[u8]>::to_vec),
-                headers: message.headers().into_iter().flat_map(|h| h.iter()).map(|h| h.key.to_owned()).collect(),
+                headers: message
+                    .headers()
+                    .into_iter()
+                    .flat_map(|headers| headers.iter())
+                    .map(|h| (h.key.to_owned(), String::from_utf8_lossy(h.value.unwrap_or_default()).into_owned()))
+                    .collect(),
             }),
         }
     }
