@@ -58,14 +58,14 @@ pub(crate) fn make<T: FromClientConfigAndContext<Context>>(
     // Why a connection ended is said in the log alone.
     let mut client = client.clone();
     client.set_log_level(RDKafkaLogLevel::Info);
-    let made = T::from_config_and_context(&client, context).map_err(|e| match e {
-        KafkaError::ClientConfig(_, why, name, value) => {
-            Fault::config(format!("librdkafka doesn't take log.client.{name} = '{value}': {why}"))
-                .repair("set it as librdkafka's CONFIGURATION.md says, or remove it")
+    let made = T::from_config_and_context(&client, context).map_err(|e| {
+        if let KafkaError::ClientConfig(_, why, name, value) = e {
+            return Fault::config(format!("librdkafka doesn't take log.client.{name} = '{value}': {why}"))
+                .repair("set it as librdkafka's CONFIGURATION.md says, or remove it");
         }
-        other => Fault::config("a client of Kafka can't be made")
-            .from_source(other)
-            .repair("check log.tls, log.sasl and log.client"),
+        Fault::config("a client of Kafka can't be made")
+            .from_source(e)
+            .repair("check log.tls, log.sasl and log.client")
     })?;
     Ok((made, health))
 }

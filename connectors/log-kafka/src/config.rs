@@ -284,9 +284,9 @@ impl KafkaLogConfig {
         }
         for (key, file) in self.tls.iter().flat_map(TlsConfig::files) {
             std::fs::File::open(file).map_err(|e| {
-                Fault::config(format!("log.tls.{key} is {file}, which can't be read"))
-                    .from_source(e)
-                    .repair(format!("set log.tls.{key} to a PEM file that this process may read: ls -l {file}"))
+                Fault::config(format!("log.tls.{key} is {file}, which can't be read")).from_source(e).repair(
+                    format!("set log.tls.{key} to a PEM file that this process may read: ls -l {file}"),
+                )
             })?;
         }
         for name in self.topic_settings.keys() {

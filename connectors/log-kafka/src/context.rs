@@ -195,9 +195,7 @@ impl ClientContext for Context {
 
     fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
         let oauth = self.oauth.as_ref().ok_or("log.sasl has no token endpoint")?;
-        oauth::token(oauth).map_err(|fault| {
-            self.no_token(fault).into()
-        })
+        oauth::token(oauth).map_err(|fault| self.no_token(fault).into())
     }
 }
 

@@ -7,11 +7,10 @@ use crate::config::KafkaLogConfig;
 
 /// The code in an error, if it has one.
 pub(crate) fn code_of(error: &KafkaError) -> Option<Code> {
-    match error {
-        KafkaError::Transaction(error) => Some(error.code()),
-        KafkaError::AdminOp(code) => Some(*code),
-        other => other.rdkafka_error_code(),
+    if let KafkaError::Transaction(error) = error {
+        return Some(error.code());
     }
+    if let KafkaError::AdminOp(code) = error { Some(*code) } else { error.rdkafka_error_code() }
 }
 
 /// An error of the client or a broker, as what to do about it. `doing` says at what it came: "can't read …".

@@ -50,9 +50,13 @@ pub(crate) fn token(config: &OauthConfig) -> Result<OAuthToken, Fault> {
     let answer = asked.join().unwrap_or_else(|_| Err(Fault::bug("asking for a token broke off")));
     let answer = answer.map_err(|fault| {
         let what = format!("no token of {} (log.sasl.token_url): {}", config.token_url, fault.what);
-        let repair = match fault.kind {
-            FaultKind::Config => "check log.sasl: token_url, client_id, client_secret and scope".to_owned(),
-            _ => format!("start the token endpoint, or check that this machine reaches it: curl {}", config.token_url),
+        let repair = if fault.kind == FaultKind::Config {
+            "check log.sasl: token_url, client_id, client_secret and scope".to_owned()
+        } else {
+            format!(
+                "start the token endpoint, or check that this machine reaches it: curl {}",
+                config.token_url
+            )
         };
         Fault { what, repair: fault.repair.or(Some(repair)), ..fault }
     })?;

@@ -145,7 +145,8 @@ impl Pending {
         if !is_whole {
             return Err(last);
         }
-        let mut whole: Vec<u8> = self.pieces.remove(id).into_iter().flatten().flat_map(|(_, part)| part).collect();
+        let mut whole: Vec<u8> =
+            self.pieces.remove(id).into_iter().flatten().flat_map(|(_, part)| part).collect();
         whole.extend(last);
         Ok(whole)
     }

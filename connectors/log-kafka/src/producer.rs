@@ -16,9 +16,7 @@ use std::time::{Duration, Instant};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig};
-use rollcall_model::{
-    Commit, Committed, Fault, FaultKind, Fut, Partition, Place, Producer, Record, Topic,
-};
+use rollcall_model::{Commit, Committed, Fault, FaultKind, Fut, Partition, Place, Producer, Record, Topic};
 use rollcall_schema_registry::AvroCodec;
 
 use crate::client::{Client, Serve as _, blocking, fault_of, fault_with, make};
@@ -244,10 +242,8 @@ impl Writer {
         }
         let delivered = producer.client().context().take_delivered();
         if let Some(error) = delivered.failed {
-            let is_purged = matches!(
-                crate::fault::code_of(&error),
-                Some(Code::PurgeQueue | Code::PurgeInflight)
-            );
+            let is_purged =
+                matches!(crate::fault::code_of(&error), Some(Code::PurgeQueue | Code::PurgeInflight));
             // The transaction had failed before: why, it says to whoever would commit it.
             let cause = if is_purged { producer.commit_transaction(self.patience()).err() } else { None };
             return Err(self.fault(cause.unwrap_or(error)));

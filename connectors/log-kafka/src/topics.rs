@@ -4,6 +4,7 @@
 //! records all count, retention shorter than what readers may fall behind, fewer partitions than keys were spread over.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
@@ -127,7 +128,7 @@ async fn partitions_there(
 ) -> Result<BTreeMap<String, (usize, usize)>, Fault> {
     let reader = questions.reader()?;
     let timeout = config.request_timeout();
-    let asked = reader.clone();
+    let asked = Arc::clone(&reader);
     let doing = "can't reach the brokers";
     let said = config.clone();
     let metadata = blocking(move || {

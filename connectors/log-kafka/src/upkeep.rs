@@ -44,7 +44,7 @@ pub(crate) async fn retain(
             Offset::Offset(offset) => offset,
             // All are older.
             Offset::End => offsets.stable,
-            other => {
+            other @ (Offset::Beginning | Offset::Stored | Offset::Invalid | Offset::OffsetTail(_)) => {
                 return Err(Fault::retry(format!("{doing}: {name}/{partition} answered {other:?}")));
             }
         };

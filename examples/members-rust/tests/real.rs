@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rollcall_log_kafka::{KafkaLog, KafkaLogConfig};
-use rollcall_model::{Commit, Log, MembershipChange, MembershipRecord, Partition, Producer, Progress, Record, Topic};
+use rollcall_model::{
+    Commit, Log, MembershipChange, MembershipRecord, Partition, Producer, Progress, Record, Topic,
+};
 use rollcall_test_servers::{Kafka, python};
 use serde_json::{Value, json};
 
@@ -46,7 +48,10 @@ fn put(topic: Topic, id: u64, key: &str, value: Option<&Value>) -> Record {
         partition: Partition(u16::try_from(id % u64::from(PARTITIONS)).unwrap()),
         key: key.as_bytes().to_vec(),
         value: value.map(|value| value.to_string().into_bytes()),
-        headers: vec![("version".to_owned(), value.map_or(0, |v| v["version"].as_i64().unwrap_or(0)).to_string())],
+        headers: vec![(
+            "version".to_owned(),
+            value.map_or(0, |v| v["version"].as_i64().unwrap_or(0)).to_string(),
+        )],
     }
 }
 
@@ -159,7 +164,8 @@ fn roll_back(config: &KafkaLogConfig) {
     producer.begin_transaction().unwrap();
     for partition in 0..i32::from(PARTITIONS) {
         let member = json!({"segment_id": "3", "since_us": 1, "sources": ["rule"]});
-        let set = json!({"version": i64::MAX, "environment_id": "7", "identifier": "never", "segments": [member]});
+        let set =
+            json!({"version": i64::MAX, "environment_id": "7", "identifier": "never", "segments": [member]});
         let change = json!({"version": i64::MAX, "environment_id": "7", "identifier": "never", "entered": ["3"],
             "left": []});
         for (topic, value) in [("memberships", set), ("membership-changes", change)] {
@@ -252,7 +258,11 @@ async fn members_are_those_that_were_written() {
     }
     roll_back(&config);
     let expected = world.members();
-    assert!(expected.len() > 20 && expected.iter().any(|name| name.len() > 1_000), "{:?}", shortened(&expected));
+    assert!(
+        expected.len() > 20 && expected.iter().any(|name| name.len() > 1_000),
+        "{:?}",
+        shortened(&expected)
+    );
     for (following, example) in following.iter().zip(examples()) {
         let until = Instant::now() + LONG;
         while *following.members.lock().unwrap() != expected {
@@ -274,6 +284,11 @@ async fn members_are_those_that_were_written() {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{example:?}: {errors}");
         let printed: Vec<_> = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
-        assert!(printed == expected, "{example:?}: {:?} are not {:?}", shortened(&printed), shortened(&expected));
+        assert!(
+            printed == expected,
+            "{example:?}: {:?} are not {:?}",
+            shortened(&printed),
+            shortened(&expected)
+        );
     }
 }

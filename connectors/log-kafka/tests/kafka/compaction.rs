@@ -86,4 +86,3 @@ pub(crate) fn compact(config: &KafkaLogConfig, now: i64) -> Result<(), Fault> {
         roll(config, &parts);
     }
 }
-

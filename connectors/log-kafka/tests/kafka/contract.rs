@@ -47,6 +47,7 @@ impl Time {
     }
 }
 
+#[expect(clippy::only_used_in_recursion, reason = "the broker runs as long as it is held")]
 fn under_test(kafka: Arc<Kafka>, config: KafkaLogConfig, time: Arc<Time>) -> UnderTest {
     let log = Arc::new(ok(open(config.clone())));
     let (setting, compacting, retaining) = (Arc::clone(&time), Arc::clone(&time), Arc::clone(&time));

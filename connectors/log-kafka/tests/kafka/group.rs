@@ -58,7 +58,10 @@ async fn shared(workers: &[&Worker], tasks: u16) -> Duration {
         let sets: Vec<_> = workers.iter().map(|worker| worker.tasks()).collect();
         let all: BTreeSet<u16> = sets.iter().flatten().copied().collect();
         let count: usize = sets.iter().map(BTreeSet::len).sum();
-        if all == (0..tasks).collect() && count == usize::from(tasks) && sets.iter().all(|set| !set.is_empty()) {
+        if all == (0..tasks).collect()
+            && count == usize::from(tasks)
+            && sets.iter().all(|set| !set.is_empty())
+        {
             return started.elapsed();
         }
         assert!(started.elapsed() < LONG, "{sets:?}");
@@ -140,9 +143,12 @@ async fn two_workers_of_one_id() {
     let short = KafkaLogConfig { session_timeout_ms: 500, ..config };
     let log = ok(KafkaLog::open(short).await);
     let mut group = ok(log.join("worker-2", 2).await);
-    fails(group.next().await, FaultKind::Config, &["log.session_timeout_ms 500"], &[
-        "group.min.session.timeout.ms",
-    ]);
+    fails(
+        group.next().await,
+        FaultKind::Config,
+        &["log.session_timeout_ms 500"],
+        &["group.min.session.timeout.ms"],
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -79,7 +79,8 @@ async fn answer(State(endpoint): State<Shared>, headers: HeaderMap, body: String
     // Longer than it is said to live: librdkafka looks whether it is time for a new one once a second.
     let until = now + endpoint.lifetime_s.min(3_600) + 2;
     let claims = json!({"sub": "admin", "iat": now, "exp": until}).to_string();
-    let token = format!("{}.{}.", URL_SAFE_NO_PAD.encode("{\"alg\":\"none\"}"), URL_SAFE_NO_PAD.encode(claims));
+    let token =
+        format!("{}.{}.", URL_SAFE_NO_PAD.encode("{\"alg\":\"none\"}"), URL_SAFE_NO_PAD.encode(claims));
     Json(json!({"access_token": token, "token_type": "Bearer", "expires_in": endpoint.lifetime_s}))
         .into_response()
 }

@@ -64,7 +64,8 @@ async fn records_of_two_tasks_at_once_are_not_mixed() {
             for topic in topics {
                 for k in 0..2_u64 {
                     let id = task * 100 + n * 10 + k;
-                    let record = large(topic, &format!("{id}"), id, MB + usize::try_from(k).expect("small") * 7);
+                    let record =
+                        large(topic, &format!("{id}"), id, MB + usize::try_from(k).expect("small") * 7);
                     written.insert((topic, id.to_string()), record.clone());
                     records.push(record);
                     records.push(large(topic, &format!("small/{id}"), id, 10));
@@ -133,9 +134,9 @@ async fn pieces_are_on_the_wire_as_the_docs_say() {
     let name = format!("{}.membership-changes", config.prefix);
     let producer = raw_producer(&config.brokers);
     for (key, value, task, header) in [
-        ("a\0piece\00", "one ", "roster/0", Some(("rollcall-piece", "00c0ffee/0"))),
+        ("a\0piece\x000", "one ", "roster/0", Some(("rollcall-piece", "00c0ffee/0"))),
         ("b", "between", "roster/1", None),
-        ("a\0piece\01", "two ", "roster/0", Some(("rollcall-piece", "00c0ffee/1"))),
+        ("a\0piece\x001", "two ", "roster/0", Some(("rollcall-piece", "00c0ffee/1"))),
         ("a", "three", "roster/0", Some(("rollcall-pieces", "00c0ffee/2"))),
         ("c", "after", "roster/1", None),
     ] {
@@ -159,8 +160,10 @@ async fn pieces_are_on_the_wire_as_the_docs_say() {
         place = consumer.reached()[&(Topic::MembershipChanges, Partition(0))];
     }
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let shown: Vec<_> =
-        all.iter().map(|one| (text(&one.record.key), text(one.record.value.as_deref().unwrap_or_default()))).collect();
+    let shown: Vec<_> = all
+        .iter()
+        .map(|one| (text(&one.record.key), text(one.record.value.as_deref().unwrap_or_default())))
+        .collect();
     let expected = [("b", "between"), ("a", "one two three"), ("c", "after")];
     assert_eq!(shown, expected.map(|(key, value)| (key.to_owned(), value.to_owned())));
     assert!(all.iter().all(|one| one.record.headers.is_empty()), "{all:?}");
@@ -224,9 +227,14 @@ async fn pieces_go_with_their_key() {
         [vec![key.to_owned()], pieces].concat()
     };
     assert_eq!(keys, [of("grows", 4), of("shrinks", 0), of("stays", 3)].concat());
-    let mut all: Vec<_> = read_from(&log, Topic::Identities, 0, 0).await.into_iter().map(|one| one.record).collect();
+    let mut all: Vec<_> =
+        read_from(&log, Topic::Identities, 0, 0).await.into_iter().map(|one| one.record).collect();
     all.sort_by(|a, b| a.key.cmp(&b.key));
-    assert!(all == [larger, smallest, first[2].clone()], "{:?}", all.iter().map(|r| &r.key).collect::<Vec<_>>());
+    assert!(
+        all == [larger, smallest, first[2].clone()],
+        "{:?}",
+        all.iter().map(|r| &r.key).collect::<Vec<_>>()
+    );
 }
 
 /// More than the client holds at once: the commit waits for room.
@@ -248,7 +256,8 @@ async fn a_commit_larger_than_the_queue_waits_for_room() {
         let end = ok(log.range(Topic::IdentityChanges, Partition(partition)).await).end;
         let mut consumer = ok(log.consumer(at(Topic::IdentityChanges, partition, 0)).await);
         let all = read_to(&mut *consumer, (Topic::IdentityChanges, Partition(partition)), end).await;
-        let keys: Vec<_> = all.iter().map(|one| String::from_utf8_lossy(&one.record.key).into_owned()).collect();
+        let keys: Vec<_> =
+            all.iter().map(|one| String::from_utf8_lossy(&one.record.key).into_owned()).collect();
         let expected: Vec<_> = (0..5_000).map(|n| (2 * n + u32::from(partition)).to_string()).collect();
         assert!(keys == expected, "{} records", keys.len());
     }

@@ -8,8 +8,8 @@ use rollcall_log_kafka::{KafkaLog, KafkaLogConfig};
 use rollcall_model::{Commit, FaultKind, Log, LogId, Topic};
 
 use crate::support::{
-    LONG, add_partitions, alter, at, commit_of, config, delete_topic, fails, kafka, limit, make_topic,
-    ok, prefix, progress, raw_producer, read_from, record, shown,
+    LONG, add_partitions, alter, at, commit_of, config, delete_topic, fails, kafka, limit, make_topic, ok,
+    prefix, progress, raw_producer, read_from, record, shown,
 };
 
 fn with(base: &KafkaLogConfig, name: &str, value: &str) -> KafkaLogConfig {
@@ -33,16 +33,21 @@ async fn settings_of_the_log_that_cannot_be() {
         ("allow.auto.create.topics", "never made anew"),
     ] {
         let named = format!("log.client.{name}");
-        fails(KafkaLog::open(with(&base, name, "1")).await, FaultKind::Config, &[&named, why], &[
-            "remove", &named,
-        ]);
+        fails(
+            KafkaLog::open(with(&base, name, "1")).await,
+            FaultKind::Config,
+            &[&named, why],
+            &["remove", &named],
+        );
     }
     config_fault(with(&base, "sasl.password", "x"), &["log.client.sasl.password"], &["log.sasl"]).await;
     config_fault(with(&base, "ssl.ca.location", "x"), &["log.client.ssl.ca.location"], &["log.tls"]).await;
     config_fault(with(&base, "no.such", "1"), &["log.client.no.such"], &["CONFIGURATION.md"]).await;
-    config_fault(with(&base, "socket.timeout.ms", "soon"), &["socket.timeout.ms", "soon"], &[
-        "CONFIGURATION.md",
-    ])
+    config_fault(
+        with(&base, "socket.timeout.ms", "soon"),
+        &["socket.timeout.ms", "soon"],
+        &["CONFIGURATION.md"],
+    )
     .await;
 
     let topics = |name: &str, value: &str| {
@@ -55,10 +60,11 @@ async fn settings_of_the_log_that_cannot_be() {
     }
     config_fault(topics("no.such", "1"), &["no.such=1"], &["log.topic_settings"]).await;
     config_fault(topics("segment.ms", "soon"), &["segment.ms=soon"], &["log.topic_settings"]).await;
-    config_fault(topics("max.message.bytes", "1000"), &["max.message.bytes=1000"], &[
-        "kafka-configs.sh",
-        "max.message.bytes=1048588",
-    ])
+    config_fault(
+        topics("max.message.bytes", "1000"),
+        &["max.message.bytes=1000"],
+        &["kafka-configs.sh", "max.message.bytes=1048588"],
+    )
     .await;
 
     let other = KafkaLogConfig { prefix: prefix(), ..base.clone() };
@@ -103,9 +109,12 @@ async fn settings_of_topics_that_endanger_records() {
     alter(&config, Topic::Checks, &[("retention.ms", "604800000")]).await;
     drop(ok(KafkaLog::open(config.clone()).await));
     let two = KafkaLogConfig { replication_factor: 2, ..config };
-    fails(KafkaLog::open(two).await, FaultKind::Config, &["has 1 copies", "log.replication_factor is 2"], &[
-        "kafka-reassign-partitions.sh",
-    ]);
+    fails(
+        KafkaLog::open(two).await,
+        FaultKind::Config,
+        &["has 1 copies", "log.replication_factor is 2"],
+        &["kafka-reassign-partitions.sh"],
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -116,29 +125,39 @@ async fn partitions_are_fixed_with_the_log() {
     for partitions in [1, 3] {
         let other = KafkaLogConfig { partitions, ..two.clone() };
         let says = &["identity-changes has 2 partitions", &*format!("the log has {partitions}")];
-        fails(KafkaLog::open(other).await, FaultKind::Refused, says, &["log.partitions", "rollcall log copy"]);
+        fails(
+            KafkaLog::open(other).await,
+            FaultKind::Refused,
+            says,
+            &["log.partitions", "rollcall log copy"],
+        );
     }
     let quarantine = format!("{}.quarantine", two.prefix);
     add_partitions(&two.brokers, &quarantine, 3).await;
-    fails(KafkaLog::open(two.clone()).await, FaultKind::Refused, &[&quarantine, "3 partitions"], &[
-        "rollcall log copy --from kafka:",
-    ]);
+    fails(
+        KafkaLog::open(two.clone()).await,
+        FaultKind::Refused,
+        &[&quarantine, "3 partitions"],
+        &["rollcall log copy --from kafka:"],
+    );
     let partitioned = Topic::ALL.iter().filter(|t| t.is_partitioned() && **t != Topic::Quarantine);
     for topic in partitioned {
         add_partitions(&two.brokers, &format!("{}.{}", two.prefix, topic.name()), 3).await;
     }
     let three = KafkaLogConfig { partitions: 3, ..two };
-    fails(KafkaLog::open(three).await, FaultKind::Config, &["log.partitions is 3", "made with 2"], &[
-        "log.partitions: 2",
-    ]);
+    fails(
+        KafkaLog::open(three).await,
+        FaultKind::Config,
+        &["log.partitions is 3", "made with 2"],
+        &["log.partitions: 2"],
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_topic_is_never_made_anew() {
     let kafka = kafka();
     // A topic that isn't there is taken for one that is on its way, by librdkafka's default for 30 s.
-    let config =
-        with(&config(&kafka.brokers(), &prefix(), 1), "topic.metadata.propagation.max.ms", "500");
+    let config = with(&config(&kafka.brokers(), &prefix(), 1), "topic.metadata.propagation.max.ms", "500");
     let name = |topic: Topic| format!("{}.{}", config.prefix, topic.name());
     let log = ok(KafkaLog::open(config.clone()).await);
     let mut writer = ok(log.open("source").await).producer;

@@ -26,9 +26,7 @@ fn json(bytes: &[u8]) -> Value {
 
 fn public_records() -> Vec<Record> {
     let records = samples::public_records().into_iter();
-    records
-        .map(|(topic, key, value)| Record { value: Some(value), ..record(topic, 0, &key, None) })
-        .collect()
+    records.map(|(topic, key, value)| Record { value: Some(value), ..record(topic, 0, &key, None) }).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -108,7 +106,10 @@ async fn a_log_in_json_turned_to_avro_reads_both() {
         .filter_map(|one| one.value.as_ref().map(|value| value[0]))
         .collect();
     let half = records.len();
-    assert!(firsts[..half].iter().all(|b| *b == b'{') && firsts[half..].iter().all(|b| *b == 0), "{firsts:?}");
+    assert!(
+        firsts[..half].iter().all(|b| *b == b'{') && firsts[half..].iter().all(|b| *b == 0),
+        "{firsts:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -139,7 +140,9 @@ async fn a_registry_that_does_not_answer() {
     let mut before: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
     let fault = loop {
         match consumer.poll(rollcall_model::log::PollLimit { records_max: 1, ..limit(LONG) }).await {
-            Ok(fetched) => fetched.into_iter().for_each(|one| *before.entry(one.record.key).or_default() += 1),
+            Ok(fetched) => {
+                fetched.into_iter().for_each(|one| *before.entry(one.record.key).or_default() += 1)
+            }
             Err(fault) => break fault,
         }
     };

@@ -6,7 +6,9 @@ use rollcall_log_kafka::{KafkaLog, KafkaLogConfig, SaslConfig, TlsConfig};
 use rollcall_model::{FaultKind, Log, Topic, Workers as _};
 use rollcall_test_servers::{AclOperation as Op, AclResource as On, Kafka};
 
-use crate::support::{LONG, at, commit_of, config, fails, limit, ok, prefix, progress, read_from, record, secured};
+use crate::support::{
+    LONG, at, commit_of, config, fails, limit, ok, prefix, progress, read_from, record, secured,
+};
 
 fn plain(user: &str, password: &str) -> Option<SaslConfig> {
     Some(SaslConfig::Plain { user: user.to_owned(), password: password.to_owned() })

@@ -141,11 +141,7 @@ pub(crate) async fn read_from(log: &KafkaLog, topic: Topic, partition: u16, offs
     read_to(&mut *consumer, (topic, Partition(partition)), end).await
 }
 
-pub(crate) async fn read_to(
-    consumer: &mut dyn Consumer,
-    of: (Topic, Partition),
-    end: Place,
-) -> Vec<Fetched> {
+pub(crate) async fn read_to(consumer: &mut dyn Consumer, of: (Topic, Partition), end: Place) -> Vec<Fetched> {
     let (mut all, until) = (Vec::new(), Instant::now() + LONG);
     while consumer.reached()[&of] < end {
         assert!(Instant::now() < until, "{:?} of {end:?} reached", consumer.reached());
@@ -227,7 +223,9 @@ pub(crate) fn raw_records(brokers: &str, topic: &str, partition: i32) -> Vec<Raw
                     .headers()
                     .into_iter()
                     .flat_map(|headers| headers.iter())
-                    .map(|h| (h.key.to_owned(), String::from_utf8_lossy(h.value.unwrap_or_default()).into_owned()))
+                    .map(|h| {
+                        (h.key.to_owned(), String::from_utf8_lossy(h.value.unwrap_or_default()).into_owned())
+                    })
                     .collect(),
             }),
         }

@@ -96,10 +96,8 @@ async fn who_opens_at_once_makes_one_log() {
 async fn progress_that_is_too_large_is_refused() {
     let kafka = kafka();
     let topic_settings = [("max.message.bytes".to_owned(), "20000".to_owned())].into();
-    let config = rollcall_log_kafka::KafkaLogConfig {
-        topic_settings,
-        ..config(&kafka.brokers(), &prefix(), 1)
-    };
+    let config =
+        rollcall_log_kafka::KafkaLogConfig { topic_settings, ..config(&kafka.brokers(), &prefix(), 1) };
     let log = ok(KafkaLog::open(config.clone()).await);
     let mut writer = ok(log.open("source").await).producer;
     let mut large = progress(1);
