@@ -120,7 +120,8 @@ impl KafkaLog {
     /// A [`Fault`] of the brokers; `Refused` when another worker bears this id.
     pub async fn join(&self, worker: &str, tasks: u16) -> Result<KafkaGroup, Fault> {
         topics::prepare_tasks(&self.questions, &self.config, tasks).await?;
-        KafkaGroup::join(&self.config, worker)
+        let (config, worker, bytes) = (self.config.clone(), worker.to_owned(), self.message_bytes_max);
+        blocking(move || KafkaGroup::join(&config, &worker, bytes)).await
     }
 
     /// One pass of retention, as of a time.

@@ -120,6 +120,15 @@ async fn each_right_that_is_missing_is_named() {
     fails(log.open("roster/0").await, FaultKind::Config, &["task 'roster/0'"], &["kafka-acls.sh", &id]);
     let mut consumer = ok(log.consumer(at(Topic::Catalog, 0, 0)).await);
     assert_eq!(ok(consumer.poll(limit(Duration::from_secs(30))).await).len(), 1);
+    // A worker proves in a transaction that it is the newest with its id.
+    fails(
+        log.join("worker-1", 2).await,
+        FaultKind::Config,
+        &["task 'member/worker-1'"],
+        &["kafka-acls.sh", &id],
+    );
+    grant_task(&kafka, &prefix, "member/worker-1");
+    grant_task(&kafka, &prefix, "member/worker-2");
     let mut group = ok(log.join("worker-1", 2).await);
     assert_eq!(ok(group.next().await).len(), 2);
     drop(group);

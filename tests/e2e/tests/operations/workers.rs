@@ -159,15 +159,20 @@ async fn commands_find_the_worker() {
     shared.stage.until("sink/counts", "running").await.unwrap();
 
     // Identities of every partition, by identifier and by id.
-    let ids =
-        shared.stage.number("SELECT min(id) FROM environments_identity WHERE environment_id = 1").await.unwrap();
+    let ids = shared
+        .stage
+        .number("SELECT min(id) FROM environments_identity WHERE environment_id = 1")
+        .await
+        .unwrap();
     for id in ids..ids + 4 {
         let identity = id.to_string();
         let arguments = ["explain", "--segment", "1", "--environment", "1", "--identity", &identity];
         let (code, lines) = shared.stage.worker.ask(&arguments).await.unwrap();
         let there = shared
             .stage
-            .number(&format!("SELECT count(*) FROM environments_identity WHERE id = {id} AND environment_id = 1"))
+            .number(&format!(
+                "SELECT count(*) FROM environments_identity WHERE id = {id} AND environment_id = 1"
+            ))
             .await
             .unwrap();
         assert_eq!(code, i32::from(there == 0), "{id}: {lines:#?}");
