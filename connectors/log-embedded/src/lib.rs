@@ -31,6 +31,7 @@ mod stats;
 mod store;
 #[cfg(test)]
 mod tests;
+mod times;
 mod upkeep;
 
 use std::collections::BTreeMap;
@@ -267,6 +268,15 @@ impl Log for EmbeddedLog {
             let part = self.shared.state().part(topic, partition);
             let at = |offset| Place { epoch: self.shared.epoch, offset };
             Ok(ReadRange { start: at(part.start), stable: at(part.end), end: at(part.end) })
+        })
+    }
+
+    fn offset_at(&self, topic: Topic, partition: Partition, time_ms: u64) -> Fut<'_, Place> {
+        Box::pin(async move {
+            self.shared.known(topic, partition)?;
+            let shared = Arc::clone(&self.shared);
+            let offset = off_async(move || times::offset_at(&shared, topic, partition, time_ms)).await?;
+            Ok(Place { epoch: self.shared.epoch, offset })
         })
     }
 

@@ -87,7 +87,7 @@ macro_rules! log_contract {
             everything_survives_reopening);
         $crate::log_contract!(@in log_reading, $make;
             a_commit_wakes_a_waiting_consumer, polls_are_bounded, polls_are_fair, a_dropped_poll_loses_nothing,
-            foreign_places_are_refused);
+            foreign_places_are_refused, a_time_is_found_where_its_first_record_is);
         $crate::log_contract!(@in log_upkeep, $make;
             compaction_keeps_the_newest_of_each_key, compaction_leaves_what_a_task_has_not_read,
             compaction_again_after_more_commits, a_removed_key_goes_after_its_retention,

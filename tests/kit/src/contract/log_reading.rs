@@ -123,3 +123,42 @@ pub async fn foreign_places_are_refused(make: &impl Fn(LogSettings) -> UnderTest
     let nowhere = start(Topic::IdentityChanges, SETTINGS.partitions);
     assert_eq!(kind(log.consumer(nowhere).await.map(|_| ())), FaultKind::Bug);
 }
+
+/// The first record of a time or later, whatever times stand behind it; the end when all are older. What was removed
+/// before it is no place to begin at.
+pub async fn a_time_is_found_where_its_first_record_is(make: &impl Fn(LogSettings) -> UnderTest) {
+    const NOW_MS: u64 = 1_700_000_000_000;
+    let under = make(LogSettings { retention_ms: 1_000, ..SETTINGS });
+    let log = &*under.log;
+    let mut writer = producer(log, "source").await;
+    let asked = |topic, partition: u16, time_ms| {
+        let asking = log.offset_at(topic, Partition(partition), time_ms);
+        async move { ok(asking.await) }
+    };
+    let mut firsts = Vec::new();
+    // The clock is set back once: the second of the two at + 200 is not the first of its time.
+    for since_ms in [100, 200, 300, 150, 200, 400] {
+        (under.set_now_ms)(NOW_MS + since_ms);
+        let records = [Topic::IdentityChanges, Topic::Identities].map(|topic| record(topic, 1, "k", None));
+        let committed = ok(writer.commit(commit_of(records.to_vec())).await);
+        firsts.push(committed.first);
+    }
+    for topic in [Topic::IdentityChanges, Topic::Identities] {
+        let at = |nth: usize| firsts[nth][&(topic, Partition(1))];
+        for (since_ms, nth) in [(0, 0), (100, 0), (101, 1), (200, 1), (201, 2), (300, 2), (301, 5), (400, 5)]
+        {
+            assert_eq!(asked(topic, 1, NOW_MS + since_ms).await, at(nth), "+ {since_ms} ms in {topic:?}");
+        }
+        let end = ok(log.range(topic, Partition(1)).await).stable;
+        assert_eq!(asked(topic, 1, NOW_MS + 401).await, end);
+        assert_eq!(asked(topic, 1, u64::MAX).await, end);
+        let nothing = ok(log.range(topic, Partition(0)).await).stable;
+        assert_eq!(asked(topic, 0, 0).await, nothing, "of an empty partition, its end");
+    }
+    ok((under.retain)(NOW_MS + 1_201).await);
+    let start = ok(log.range(Topic::IdentityChanges, Partition(1)).await).start;
+    assert_eq!(start, firsts[2][&(Topic::IdentityChanges, Partition(1))], "two have gone");
+    assert_eq!(asked(Topic::IdentityChanges, 1, 0).await, start);
+    let nowhere = log.offset_at(Topic::IdentityChanges, Partition(SETTINGS.partitions), 0);
+    assert_eq!(kind(nowhere.await), FaultKind::Bug);
+}
