@@ -90,10 +90,24 @@ impl KafkaLog {
         Self::open_as(config, None).await
     }
 
-    /// Makes a log with the identity of another: the target of `log copy`. Its topics must not be a log yet.
+    /// Opens the log with a prefix, and makes none.
     ///
     /// # Errors
-    /// As [`KafkaLog::open`]; `Refused` when a log is there.
+    /// As [`KafkaLog::open`]; `Config` when no log is there.
+    pub async fn open_existing(config: KafkaLogConfig) -> Result<Self, Fault> {
+        config.check()?;
+        if topics::is_there(&Questions::new(&config)?, &config).await? {
+            return Self::open_as(config, None).await;
+        }
+        Err(Fault::config(format!("there is no log '{}' at {}", config.prefix, config.brokers)).repair(
+            "name the brokers and the prefix that log.brokers and log.prefix named when rollcall ran",
+        ))
+    }
+
+    /// Makes a log with the identity of another, the target of `log copy`; or opens what was made so, to go on with it.
+    ///
+    /// # Errors
+    /// As [`KafkaLog::open`]; `Refused` when another log is there.
     pub async fn create_copy(config: KafkaLogConfig, id: LogId, epoch: u32) -> Result<Self, Fault> {
         Self::open_as(config, Some((id, epoch))).await
     }
@@ -145,10 +159,12 @@ async fn label(
 ) -> Result<Label, Fault> {
     for _ in 0..LABEL_TRIES {
         if let Some(label) = progress.label(questions).await? {
-            if copy.is_some() {
+            if let Some((id, epoch)) = &copy
+                && (id, *epoch) != (&label.log_id, label.epoch)
+            {
                 return Err(Fault::refused(format!(
-                    "a log is there already under the prefix '{}' at {}",
-                    config.prefix, config.brokers
+                    "another log ({} of epoch {}) is there already under the prefix '{}' at {}",
+                    label.log_id, label.epoch, config.prefix, config.brokers
                 ))
                 .repair("copy to another prefix, or delete the topics if they are of no use"));
             }
@@ -258,7 +274,11 @@ impl Log for KafkaLog {
                     found.error().map_err(|e| self.questions.fault(&doing, e))?;
                     match found.offset() {
                         Offset::Offset(offset) => offset.max(bounds.start),
-                        _ => bounds.stable,
+                        Offset::Beginning
+                        | Offset::End
+                        | Offset::Stored
+                        | Offset::Invalid
+                        | Offset::OffsetTail(_) => bounds.stable,
                     }
                 }
                 None => return Err(Fault::bug(format!("{doing}: the answer leaves it out"))),

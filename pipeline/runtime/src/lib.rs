@@ -16,8 +16,10 @@ mod crash;
 mod foreign;
 mod http;
 mod intake;
+pub mod log_copy;
 mod preview;
 mod read_to_end;
+mod replay;
 pub mod roster_store;
 mod roster_task;
 mod sink_task;
@@ -25,9 +27,11 @@ mod source_task;
 pub mod tasks;
 pub mod topology;
 pub mod verify;
+mod whence;
 pub mod wiring;
 mod worker;
 
+pub use whence::Whence;
 pub use wiring::{
     FlushBounds, ListMembers, MembersRequest, Mirror, ReadCandidates, SiftIdentities, SinkWiring,
     SourceWiring, StartSink, StartSource, Wiring,

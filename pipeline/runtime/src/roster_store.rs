@@ -3,7 +3,7 @@
 //! ```text
 //! identities  partition · key ▸ Stored
 //! counts      partition · segment/environment ▸ (count, fingerprint)
-//! meta        partition ▸ which log, which seq, and from where on the topics know more
+//! meta        partition ▸ which log and epoch, which seq, and from where on the topics know more
 //! ```
 //!
 //! One batch per commit of the log, written after it and not synced: what a crash takes away is read again from the
@@ -49,6 +49,9 @@ impl std::fmt::Debug for RosterStores {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct Meta {
     log_id: LogId,
+    /// Of the log when it was filled: places of another epoch are another log's, and so may be what stands at a seq.
+    #[serde(default)]
+    epoch: u32,
     seq: Seq,
     /// Records from here on may be missing.
     from: Vec<(Topic, Place)>,
@@ -100,8 +103,8 @@ fn unreadable(e: serde_json::Error) -> Fault {
 }
 
 impl PartitionStore {
-    /// Opens a partition and brings it to where the log stands; a store of another log, or one that is ahead, is
-    /// filled anew. Answers how many records it took.
+    /// Opens a partition and brings it to where the log stands; a store of another log or
+    /// epoch, or one that is ahead, is filled anew. Answers how many records it took.
     ///
     /// # Errors
     /// A [`Fault`] of the disk or the log.
@@ -113,8 +116,10 @@ impl PartitionStore {
     ) -> Result<(Self, u64), Fault> {
         let known = stores.meta.get(partition.0.to_be_bytes()).map_err(failed)?;
         let known: Option<Meta> = known.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let fresh = Meta { log_id: log.id().clone(), seq: Seq::default(), from: Vec::new() };
-        let usable = known.filter(|meta| meta.log_id == *log.id() && meta.seq <= seq);
+        let fresh =
+            Meta { log_id: log.id().clone(), epoch: log.epoch(), seq: Seq::default(), from: Vec::new() };
+        let is_of_log = |meta: &Meta| meta.log_id == *log.id() && meta.epoch == log.epoch();
+        let usable = known.filter(|meta| is_of_log(meta) && meta.seq <= seq);
         let mut store = match usable {
             Some(meta) => Self { stores, partition, meta },
             None => {
@@ -133,7 +138,7 @@ impl PartitionStore {
     /// The partition as it is on disk, for reading beside its roster.
     #[must_use]
     pub fn view(stores: RosterStores, partition: Partition) -> Self {
-        let meta = Meta { log_id: LogId(String::new()), seq: Seq::default(), from: Vec::new() };
+        let meta = Meta { log_id: LogId(String::new()), epoch: 0, seq: Seq::default(), from: Vec::new() };
         Self { stores, partition, meta }
     }
 

@@ -17,6 +17,7 @@ use crate::admin::{Admin, refuse_difference};
 use crate::catalog_feed;
 use crate::counts_feed::{self, CountsBoard};
 use crate::http::{App, router};
+use crate::log_copy;
 use crate::roster_store::RosterStores;
 use crate::roster_task::{self, RosterTask};
 use crate::sink_task::{self, SinkTask};
@@ -67,6 +68,7 @@ pub async fn run(
             .repair("stop what listens there, or give http.listen another port")
     })?;
     let address = listener.local_addr().map_err(|e| Fault::retry("no local address").from_source(e))?;
+    log_copy::refuse_unfinished(&*wiring.log).await?;
     let admin = Admin::open(Arc::clone(&wiring.log)).await?;
     if admin.has_agreed().await {
         refuse_difference(&admin.plan(topology).await)?;
