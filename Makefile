@@ -30,9 +30,10 @@ build: ## Build everything
 fmt: ## Format the code
 	$(CARGO) fmt --all
 
-check: tools ## Formatting, lints, licences, spelling, documentation; no test is run
+check: tools ## Formatting, lints, schemas, licences, spelling, documentation; no test is run
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings </dev/null
+	$(CARGO) run --quiet --package rollcall-schema-check --locked </dev/null
 	"$(SERVERS)/bin/cargo-deny" --workspace --all-features check --hide-inclusion-graph bans licenses sources </dev/null
 	"$(SERVERS)/bin/typos"
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --workspace --no-deps --document-private-items --locked </dev/null

@@ -43,4 +43,4 @@ fn make(settings: LogSettings) -> UnderTest {
     under_test(Arc::new(folder), settings, Arc::new(AtomicU64::new(1)))
 }
 
-rollcall_kit::log_contract!(make);
+rollcall_kit::log_contract!(own_upkeep: make);

@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rdkafka::ClientConfig;
 use rollcall_model::{Fault, Topic};
+use rollcall_schema_registry::RegistryConfig;
 
 /// Settings that exactness hangs on: never taken from `log.client`.
 const RESERVED: &[(&str, &str)] = &[
@@ -159,6 +160,8 @@ pub struct KafkaLogConfig {
     pub tls: Option<TlsConfig>,
     /// Who the client is, if the brokers ask.
     pub sasl: Option<SaslConfig>,
+    /// Public topics are written in Avro, with their schemas in this registry.
+    pub schema_registry: Option<RegistryConfig>,
     /// Settings of librdkafka, by its own names.
     pub client: BTreeMap<String, String>,
     /// Settings that topics are made with, beside those that they need.
@@ -195,6 +198,7 @@ impl KafkaLogConfig {
             upkeep_interval_ms: DEFAULT_UPKEEP_INTERVAL_MS,
             tls: None,
             sasl: None,
+            schema_registry: None,
             client: BTreeMap::new(),
             topic_settings: BTreeMap::new(),
             clock: Clock::system(),

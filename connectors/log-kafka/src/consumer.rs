@@ -19,6 +19,7 @@ use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 use rollcall_model::log::{Fetched, PollLimit};
 use rollcall_model::{Consumer, Fault, FaultKind, Fut, Partition, Place, Record, Retention, Topic};
+use rollcall_schema_registry::AvroCodec;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -69,6 +70,11 @@ pub(crate) struct KafkaConsumer {
     /// Taken, not yet handed on: a poll that is dropped loses nothing.
     ready: Vec<Fetched>,
     missing: Option<Missing>,
+    /// Taken, but above the limit of the poll that took it.
+    held: Option<Fetched>,
+    codec: Option<Arc<AvroCodec>>,
+    /// So many of `ready` are JSON by now.
+    decoded: usize,
 }
 
 impl KafkaConsumer {
@@ -77,6 +83,7 @@ impl KafkaConsumer {
         config: &KafkaLogConfig,
         epoch: u32,
         from: &BTreeMap<(Topic, Partition), Place>,
+        codec: Option<Arc<AvroCodec>>,
     ) -> Result<Self, Fault> {
         let (consumer, health) = make::<BaseConsumer<Context>>(config, &config.reader(true))?;
         let consumer = Arc::new(consumer);
@@ -91,10 +98,7 @@ impl KafkaConsumer {
             let pending = Pending::default();
             cursors.push(Cursor { topic: *topic, partition: *partition, name, start: *place, pending });
         }
-        let cant = |e| fault_with(config, &health, "can't read", e);
-        // Paused until each has its queue, so that no record falls into the common one.
-        consumer.assign(&places).map_err(cant)?;
-        consumer.pause(&places).map_err(cant)?;
+        // Before anything is fetched: what comes earlier than its queue falls into the common one.
         let mut queues = Vec::with_capacity(cursors.len());
         for cursor in &cursors {
             let queue = consumer.split_partition_queue(&cursor.name, cursor.partition.0.into());
@@ -103,25 +107,45 @@ impl KafkaConsumer {
             queue.set_nonempty_callback(move || nonempty.notify_one());
             queues.push(queue);
         }
-        consumer.resume(&places).map_err(cant)?;
+        consumer.assign(&places).map_err(|e| fault_with(config, &health, "can't read", e))?;
         let reader = Client::new(Reader { queues, consumer });
         let config = config.clone();
         let ready = Vec::new();
-        Ok(Self { config, epoch, reader, health, cursors, turn: 0, nonempty, ready, missing: None })
+        Ok(Self {
+            config,
+            epoch,
+            reader,
+            health,
+            cursors,
+            turn: 0,
+            nonempty,
+            ready,
+            missing: None,
+            held: None,
+            codec,
+            decoded: 0,
+        })
     }
 
     /// One record of each partition in turn, until the limit is reached, nothing is left or pieces are missing.
     fn take(&mut self, limit: PollLimit) -> Result<(), Fault> {
         let reader = Arc::clone(self.reader.get()?);
         while let Some(event) = reader.consumer.poll(Duration::ZERO) {
-            // Records go to their partitions' queues; here come the client's own errors.
-            if let Err(error) = event {
-                self.pass_or_fail("can't read", error)?;
+            match event {
+                Err(error) => self.pass_or_fail("can't read", error)?,
+                Ok(message) => {
+                    let (topic, partition) = (message.topic(), message.partition());
+                    return Err(Fault::retry(format!("a record of {topic}/{partition} came past its queue")));
+                }
             }
         }
         let count = reader.queues.len();
         let (mut dry, mut bytes) = (0, 0);
-        while dry < count && self.missing.is_none() {
+        if let Some(held) = self.held.take() {
+            bytes += size_of(&held.record);
+            self.ready.push(held);
+        }
+        while dry < count && self.missing.is_none() && self.ready.len() < limit.records_max.max(1) {
             let index = self.turn % count;
             self.turn = index + 1;
             let Some(queue) = reader.queues.get(index) else { break };
@@ -137,8 +161,13 @@ impl KafkaConsumer {
                 Some(Ok(message)) => {
                     dry = 0;
                     self.health.good();
-                    bytes += message.payload_len() + message.key_len();
+                    let before = self.ready.len();
                     self.keep(index, &message)?;
+                    bytes +=
+                        self.ready.iter().skip(before).map(|fetched| size_of(&fetched.record)).sum::<usize>();
+                    if bytes > limit.bytes_max && self.ready.len() > 1 {
+                        self.held = self.ready.pop();
+                    }
                     if self.ready.len() >= limit.records_max.max(1) || bytes >= limit.bytes_max {
                         break;
                     }
@@ -231,6 +260,8 @@ impl KafkaConsumer {
                 continue;
             }
             if !self.ready.is_empty() {
+                self.decode().await?;
+                self.decoded = 0;
                 return Ok(std::mem::take(&mut self.ready));
             }
             self.check_health().await?;
@@ -241,6 +272,27 @@ impl KafkaConsumer {
                 () = tokio::time::sleep_until(look) => if Instant::now() >= until { return Ok(Vec::new()) },
             }
         }
+    }
+
+    /// What is taken, from Avro to JSON. A schema of another version is fetched first.
+    async fn decode(&mut self) -> Result<(), Fault> {
+        while let Some(fetched) = self.ready.get_mut(self.decoded) {
+            let record = &mut fetched.record;
+            if let Some(value) = record.value.as_ref().filter(|v| v.first() == Some(&0) && !fetched.foreign) {
+                let Some(codec) = &self.codec else {
+                    let (name, partition) = (record.topic.name(), record.partition);
+                    return Err(Fault::config(format!("records of {name}/{partition} are in Avro"))
+                        .repair("set log.schema_registry to the registry that they were written with"));
+                };
+                if let Some(id) = codec.unknown_schema(value) {
+                    codec.learn(id).await?;
+                }
+                let value = record.value.take().unwrap_or_default();
+                record.value = Some(codec.decode(record.topic, &record.key, value)?);
+            }
+            self.decoded += 1;
+        }
+        Ok(())
     }
 
     /// Whether brokers answer at all. One that came back doesn't say so: it is asked.
@@ -260,6 +312,10 @@ impl KafkaConsumer {
         found.what = format!("{}: {text}", found.what);
         Err(found)
     }
+}
+
+fn size_of(record: &Record) -> usize {
+    record.key.len() + record.value.as_ref().map_or(0, Vec::len)
 }
 
 fn headers_of(message: &BorrowedMessage<'_>) -> (Vec<(String, String)>, bool) {
@@ -335,16 +391,12 @@ impl Consumer for KafkaConsumer {
                     Some(Offset::Offset(offset)) => u64::try_from(offset).unwrap_or_default(),
                     Some(_) | None => cursor.start.offset,
                 };
-                // Nothing of what is held back has been brought.
-                let offset = match &self.missing {
-                    Some(missing)
-                        if missing.fetched.record.topic == cursor.topic
-                            && missing.fetched.record.partition == cursor.partition =>
-                    {
-                        offset.min(missing.fetched.place.offset)
-                    }
-                    Some(_) | None => offset,
-                };
+                // What is held back has not been brought.
+                let back =
+                    self.missing.iter().map(|missing| &missing.fetched).chain(&self.held).chain(&self.ready);
+                let own =
+                    back.filter(|f| (f.record.topic, f.record.partition) == (cursor.topic, cursor.partition));
+                let offset = own.map(|f| f.place.offset).chain([offset]).min().unwrap_or(offset);
                 ((cursor.topic, cursor.partition), Place { epoch: self.epoch, offset })
             })
             .collect()

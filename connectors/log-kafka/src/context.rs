@@ -1,18 +1,19 @@
 //! What librdkafka tells on the side: its log lines, its clients' errors, and its wish for a new token.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::ConsumerContext;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::ProducerContext;
 use tracing::{debug, warn};
 
 use crate::config::OauthConfig;
+use crate::group::Membership;
 use crate::oauth;
 
 /// What a client met last, kept until it works again.
@@ -79,6 +80,7 @@ pub(crate) struct Context {
     pub(crate) health: Health,
     oauth: Option<OauthConfig>,
     delivered: Mutex<Delivered>,
+    membership: OnceLock<Arc<Membership>>,
 }
 
 /// What became of the records of the commit under way.
@@ -97,6 +99,12 @@ impl Context {
 
     pub(crate) fn delivered(&self) -> MutexGuard<'_, Delivered> {
         self.delivered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Rebalances of the group are this membership's from here on.
+    pub(crate) fn join(&self, membership: Arc<Membership>) {
+        // A client joins once.
+        let _ = self.membership.set(membership);
     }
 
     /// What was delivered since the last call.
@@ -127,16 +135,28 @@ impl ClientContext for Context {
 
     fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
         let oauth = self.oauth.as_ref().ok_or("log.sasl has no token endpoint")?;
-        let token = oauth::token(oauth);
-        if let Err(error) = &token {
-            warn!("no token of {}: {error}", oauth.token_url);
-            self.health.note(Code::Authentication, &error.to_string());
-        }
-        token
+        oauth::token(oauth).map_err(|fault| {
+            let text = format!("no token of {}: {fault}", oauth.token_url);
+            warn!("{text}");
+            self.health.note(Code::Authentication, &text);
+            text.into()
+        })
     }
 }
 
-impl ConsumerContext for Context {}
+impl ConsumerContext for Context {
+    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Some(membership) = self.membership.get() {
+            membership.revoking(rebalance);
+        }
+    }
+
+    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Some(membership) = self.membership.get() {
+            membership.assigned(rebalance);
+        }
+    }
+}
 
 impl ProducerContext for Context {
     type DeliveryOpaque = ();

@@ -40,6 +40,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use rollcall_model::{
     Consumer, Fault, FaultKind, Fut, Log, LogId, Opened, Partition, Place, Progress, ReadRange, Topic,
 };
+use rollcall_schema_registry::AvroCodec;
 use tokio::task::JoinHandle;
 
 pub use config::{
@@ -65,6 +66,7 @@ pub struct KafkaLog {
     questions: Arc<Questions>,
     progress: Arc<Follower>,
     message_bytes_max: u64,
+    codec: Option<Arc<AvroCodec>>,
     upkeep: JoinHandle<()>,
 }
 
@@ -115,12 +117,16 @@ impl KafkaLog {
     async fn open_as(config: KafkaLogConfig, copy: Option<(LogId, u32)>) -> Result<Self, Fault> {
         config.check()?;
         let questions = Arc::new(Questions::new(&config)?);
+        let codec = match &config.schema_registry {
+            Some(registry) => Some(Arc::new(AvroCodec::connect(registry.clone(), &config.prefix).await?)),
+            None => None,
+        };
         let checked = topics::prepare(&questions, &config).await?;
         let progress = Arc::new(Follower::start(&config, &questions));
         let label = label(&config, &questions, &progress, checked.message_bytes_max, copy).await?;
         let upkeep = tokio::spawn(upkeep::run(config.clone(), Arc::clone(&questions), Arc::clone(&progress)));
         let message_bytes_max = checked.message_bytes_max;
-        Ok(Self { config, label, questions, progress, message_bytes_max, upkeep })
+        Ok(Self { config, label, questions, progress, message_bytes_max, codec, upkeep })
     }
 
     /// Joins the workers that share this log's tasks.
@@ -145,7 +151,8 @@ impl KafkaLog {
     async fn writer(&self, task: &str) -> Result<Writer, Fault> {
         let (config, task) = (self.config.clone(), task.to_owned());
         let (epoch, bytes) = (self.label.epoch, self.message_bytes_max);
-        blocking(move || Writer::open(&config, &task, epoch, bytes)).await
+        let codec = self.codec.clone();
+        blocking(move || Writer::open(&config, &task, epoch, bytes, codec)).await
     }
 }
 
@@ -179,7 +186,7 @@ async fn label(
             return Ok(label);
         }
         let new = config.clone();
-        let mut writer = blocking(move || Writer::open(&new, LABELLING, 0, message_bytes_max)).await?;
+        let mut writer = blocking(move || Writer::open(&new, LABELLING, 0, message_bytes_max, None)).await?;
         // Fenced first, looked second: who labelled before is seen, who would label now is refused.
         if progress.label(questions).await?.is_some() {
             continue;
@@ -239,7 +246,7 @@ impl Log for KafkaLog {
                 let bounds = (offsets.start, offsets.end);
                 check_place(&self.config, self.label.epoch, (*topic, *partition), *place, bounds)?;
             }
-            let consumer = KafkaConsumer::new(&self.config, self.label.epoch, &from)?;
+            let consumer = KafkaConsumer::new(&self.config, self.label.epoch, &from, self.codec.clone())?;
             Ok(Box::new(consumer) as Box<dyn Consumer>)
         })
     }

@@ -2,11 +2,17 @@
 //!
 //! librdkafka asks from a thread of its own when the token nears its end, so this blocks.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::Request;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
 use rdkafka::client::OAuthToken;
+use rollcall_model::Fault;
+use rollcall_schema_registry::https;
 use serde::Deserialize;
+use url::form_urlencoded;
 
 use crate::config::OauthConfig;
 
@@ -14,6 +20,8 @@ use crate::config::OauthConfig;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// What an answer without `expires_in` is taken for.
 const LIFETIME: Duration = Duration::from_secs(300);
+/// No token is near it.
+const BODY_BYTES_MAX: usize = 1 << 20;
 
 #[derive(Deserialize)]
 struct Answer {
@@ -22,52 +30,43 @@ struct Answer {
 }
 
 /// Asks for a token.
-pub(crate) fn token(config: &OauthConfig) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+pub(crate) fn token(config: &OauthConfig) -> Result<OAuthToken, Fault> {
     let config = config.clone();
     // A runtime of its own in a thread of its own: the caller may be inside one already.
     let asked = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let client = client()?;
-        runtime.map_err(|e| e.to_string())?.block_on(ask(&client, &config)).map_err(|e| whole_text(&e))
+        let runtime = runtime.map_err(|e| Fault::retry("no runtime to ask for a token").from_source(e))?;
+        runtime.block_on(async {
+            let asking = tokio::time::timeout(TIMEOUT, ask(&config)).await;
+            asking.unwrap_or_else(|_| Err(Fault::retry(format!("no answer within {TIMEOUT:?}"))))
+        })
     });
-    let answer = asked.join().map_err(|_| "asking for a token broke off")??;
+    let answer = asked.join().map_err(|_| Fault::bug("asking for a token broke off"))??;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let lifetime = answer.1.map_or(LIFETIME, Duration::from_secs);
-    let until = i64::try_from((now + lifetime).as_millis()).unwrap_or(i64::MAX);
-    Ok(OAuthToken { token: answer.0, principal_name: String::new(), lifetime_ms: until })
+    let until = now + answer.expires_in.map_or(LIFETIME, Duration::from_secs);
+    let lifetime_ms = i64::try_from(until.as_millis()).unwrap_or(i64::MAX);
+    Ok(OAuthToken { token: answer.access_token, principal_name: String::new(), lifetime_ms })
 }
 
-/// Trusts what the machine trusts.
-fn client() -> Result<reqwest::Client, String> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let tls = tls.map_err(|e| e.to_string())?.with_root_certificates(roots).with_no_client_auth();
-    let client = reqwest::Client::builder().timeout(TIMEOUT).tls_backend_preconfigured(tls);
-    client.build().map_err(|e| whole_text(&e))
-}
-
-async fn ask(
-    client: &reqwest::Client,
-    config: &OauthConfig,
-) -> Result<(String, Option<u64>), reqwest::Error> {
-    let mut form = vec![("grant_type", "client_credentials")];
+async fn ask(config: &OauthConfig) -> Result<Answer, Fault> {
+    let mut form = form_urlencoded::Serializer::new(String::new());
+    form.append_pair("grant_type", "client_credentials");
     if let Some(scope) = &config.scope {
-        form.push(("scope", scope));
+        form.append_pair("scope", scope);
     }
-    let request = client.post(&config.token_url).basic_auth(&config.client_id, Some(&config.client_secret));
-    let answer: Answer = request.form(&form).send().await?.error_for_status()?.json().await?;
-    Ok((answer.access_token, answer.expires_in))
-}
-
-fn whole_text(error: &reqwest::Error) -> String {
-    let mut text = String::new();
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = cause {
-        let part = error.to_string();
-        text = if text.is_empty() { part } else { format!("{text}: {part}") };
-        cause = error.source();
+    let request = Request::post(&config.token_url)
+        .header(AUTHORIZATION, https::basic(&config.client_id, &config.client_secret)?)
+        .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .body(Full::new(Bytes::from(form.finish())))
+        .map_err(|e| Fault::config("log.sasl.token_url is no URL").from_source(e))?;
+    let client = https::client(config.token_url.starts_with("https:"))?;
+    let answer = client.request(request).await.map_err(|e| Fault::retry("no answer").from_source(e))?;
+    let status = answer.status();
+    if !status.is_success() {
+        return Err(Fault::config(format!("it answered {status}")));
     }
-    text
+    let body = Limited::new(answer.into_body(), BODY_BYTES_MAX).collect().await;
+    let body = body.map_err(|e| Fault { source: Some(e), ..Fault::retry("its answer broke off") })?;
+    serde_json::from_slice(&body.to_bytes())
+        .map_err(|e| Fault::config("its answer holds no token").from_source(e))
 }

@@ -19,6 +19,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rollcall_model::{
     Commit, Committed, Fault, FaultKind, Fut, Partition, Place, Producer, Progress, Record, Topic,
 };
+use rollcall_schema_registry::AvroCodec;
 
 use crate::client::{Client, blocking, fault_with, make};
 use crate::config::KafkaLogConfig;
@@ -43,6 +44,7 @@ pub(crate) struct Writer {
     task: String,
     epoch: u32,
     message_bytes_max: u64,
+    codec: Option<Arc<AvroCodec>>,
     producer: Client<BaseProducer<Context>>,
     health: Health,
     kept: Kept,
@@ -56,6 +58,7 @@ impl Writer {
         task: &str,
         epoch: u32,
         message_bytes_max: u64,
+        codec: Option<Arc<AvroCodec>>,
     ) -> Result<Self, Fault> {
         let mut client = config.base();
         client
@@ -83,6 +86,7 @@ impl Writer {
             task: task.to_owned(),
             epoch,
             message_bytes_max,
+            codec,
             producer,
             health,
             kept: Kept::default(),
@@ -103,7 +107,12 @@ impl Writer {
         let mut cut = self.kept.cut.clone();
         let mut records = Vec::with_capacity(commit.records.len() + 1);
         self.commits += 1;
-        for record in commit.records {
+        for mut record in commit.records {
+            if let Some(codec) = &self.codec {
+                let value = record.value.take();
+                record.value =
+                    value.map(|value| codec.encode(record.topic, &record.key, value)).transpose()?;
+            }
             let limit = usize::try_from(self.message_bytes_max).unwrap_or(usize::MAX);
             cut.cut(record, limit, self.piece_id(), &mut records).map_err(too_many_cut)?;
         }

@@ -165,7 +165,7 @@ async fn follow_once(
     let start = questions.offsets(config.topic(at.0), 0).await?.start;
     // Offsets of this topic are nobody's places, so they need no epoch.
     let place = Place { epoch: 0, offset: u64::try_from(start).unwrap_or_default() };
-    let mut consumer = KafkaConsumer::new(config, 0, &BTreeMap::from([(at, place)]))?;
+    let mut consumer = KafkaConsumer::new(config, 0, &BTreeMap::from([(at, place)]), None)?;
     // Compaction may have taken what an earlier try had read; all of it comes again.
     let mut fresh = State::default();
     let mut is_fresh = true;

@@ -73,6 +73,7 @@ pub(crate) async fn prepare(questions: &Questions, config: &KafkaLogConfig) -> R
     for topic in making {
         make(questions, config, topic).await?;
     }
+    wait_until_known(questions, config).await?;
     check_partitions(questions, config).await?;
     check_settings(questions, config).await
 }
@@ -160,6 +161,19 @@ async fn create(
         ))
         .repair("start more brokers, or lower log.replication_factor (and log.min_insync_replicas)")),
         Some(Err((_, code))) => Err(questions.fault(&doing, KafkaError::AdminOp(code))),
+    }
+}
+
+/// Brokers learn of a new topic one after another.
+async fn wait_until_known(questions: &Questions, config: &KafkaLogConfig) -> Result<(), Fault> {
+    let until = tokio::time::Instant::now() + config.request_timeout();
+    loop {
+        let there = partitions_there(questions, config).await?;
+        let is_known = |topic: &Topic| there.get(&config.topic(*topic)).is_some_and(|(count, _)| *count > 0);
+        if Topic::ALL.iter().all(is_known) || tokio::time::Instant::now() > until {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

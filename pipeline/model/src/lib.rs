@@ -35,7 +35,7 @@ pub use fault::{Fault, FaultKind};
 pub use fingerprint::Fingerprint;
 pub use ids::{EnvironmentId, IdentityKey, NativeId, OrganisationId, ProjectId, SegmentId, SourceName};
 pub use log::{
-    Commit, Committed, Consumer, Fetched, Fut, Log, Opened, Producer, Progress, ReadRange, Record,
+    Commit, Committed, Consumer, Fetched, Fut, Log, Opened, Producer, Progress, ReadRange, Record, Workers,
 };
 pub use place::{LogId, Partition, Place, Seq, Version};
 pub use position::{Lane, LaneMismatch, Lsn, Point, Position};

@@ -6,7 +6,7 @@
 //! consumer.poll                                     only what is committed, per partition in order
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
@@ -164,6 +164,13 @@ pub trait Producer: Send {
     /// [`crate::FaultKind::Retry`] nothing of it is or will be visible; after `Retry` it may be, and the task must
     /// open again to learn where it stands.
     fn commit(&mut self, commit: Commit) -> Fut<'_, Committed>;
+}
+
+/// The workers that share a log's tasks, as one of them sees it. Tasks are numbers: all workers count them alike.
+pub trait Workers: Send {
+    /// The tasks that are this worker's from here on; answers when that changes. Asking again says that whatever is no
+    /// longer this worker's has stopped. Cancel-safe.
+    fn next(&mut self) -> Fut<'_, BTreeSet<u16>>;
 }
 
 /// A reader of some partitions.

@@ -8,8 +8,11 @@ pub mod memory_log;
 pub mod memory_store;
 pub mod oracle;
 pub mod proxy;
+pub mod registry_double;
+pub mod samples;
 
 pub use faulty_log::FaultyLog;
 pub use memory_log::{MemoryLimits, MemoryLog};
 pub use memory_store::MemoryStore;
 pub use proxy::Proxy;
+pub use registry_double::{Failure, RegistryDouble};

@@ -28,4 +28,4 @@ fn make(settings: LogSettings) -> UnderTest {
     under_test(MemoryLog::with_limits("memory", partitions, limits))
 }
 
-rollcall_kit::log_contract!(make);
+rollcall_kit::log_contract!(own_upkeep: make);

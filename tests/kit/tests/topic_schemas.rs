@@ -6,16 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use jsonschema::Validator;
-use rollcall_model::catalog::CatalogEntry;
+use rollcall_kit::samples;
 use rollcall_model::control::Truncated;
 use rollcall_model::{
-    BackfillId, CatalogDoc, Cause, Cell, Change, ChangeRecord, CheckReport, CheckScope, CheckTotal,
-    Condition, CountRecord, CountState, EnvironmentDoc, FillReport, Fingerprint, GateDoc, GateMode,
-    IdentityKey, IdentityRecord, IdentityState, Image, Input, LogId, Member, MembershipChange,
-    MembershipRecord, NativeId, Partition, Patch, Place, Progress, QuarantineRecord, Row, Rule, RuleType,
-    SegmentDoc, Seq, Topic, Traits, Value, Version, WaitingPatch, WatermarkRecord,
+    BackfillId, Cell, CheckReport, CheckTotal, FillReport, Fingerprint, IdentityKey, Input, NativeId,
+    Partition, Progress, Row, Topic,
 };
-use rollcall_roster::output::CheckPassed;
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 
@@ -59,82 +55,13 @@ fn refuses(topic: Topic, value: &Json) {
     assert!(!schema(topic).is_valid(value), "{} takes {value}", topic.name());
 }
 
-fn traits() -> Traits {
-    Traits::from([
-        ("null".to_owned(), Value::Null),
-        ("bool".to_owned(), Value::Bool(true)),
-        ("int".to_owned(), Value::Int(i64::MIN)),
-        ("big".to_owned(), Value::int("-170141183460469231731687303715884105728".parse().unwrap())),
-        ("float".to_owned(), Value::Float(1e22)),
-        ("nan".to_owned(), Value::Float(f64::NAN)),
-        ("infinity".to_owned(), Value::Float(f64::NEG_INFINITY)),
-        ("text".to_owned(), Value::Str("2024-01-01\0\"é".to_owned())),
-    ])
-}
-
-fn image() -> Image {
-    Image {
-        environment_id: "7".into(),
-        identifier: "anna".to_owned(),
-        traits: traits(),
-        system_traits: Traits::from([("plan".to_owned(), Value::Str("pro".to_owned()))]),
-    }
-}
-
-fn place() -> Place {
-    Place { epoch: 1, offset: u64::MAX }
-}
-
-fn changes() -> Vec<ChangeRecord> {
-    let patch = Patch {
-        environment_id: Some("8".into()),
-        identifier: Some("anne".to_owned()),
-        set: traits(),
-        unset: BTreeSet::from(["old".to_owned()]),
-        unchanged: BTreeSet::from(["long".to_owned()]),
-        system_traits: Some(Traits::new()),
-    };
-    let record = |change, id, backfill: Option<&str>| ChangeRecord {
-        source: "core".into(),
-        id,
-        change,
-        source_time_us: 1_700_000_000_000_000,
-        position: "16/B374D848".to_owned(),
-        backfill: backfill.map(|id| BackfillId(id.to_owned())),
-    };
-    vec![
-        record(Change::Upsert { image: image() }, NativeId::Int(1), Some("core-1")),
-        record(
-            Change::Upsert { image: Image { system_traits: Traits::new(), ..image() } },
-            NativeId::Text("env_anna".into()),
-            None,
-        ),
-        record(Change::Patch { patch }, NativeId::Int(1), None),
-        record(Change::Patch { patch: Patch::default() }, NativeId::Int(1), None),
-        record(Change::Delete, NativeId::Int(1), None),
-        record(Change::Invalid { reason: "r".to_owned(), raw: "{}".to_owned() }, NativeId::Int(1), None),
-    ]
-}
-
-fn scopes() -> Vec<CheckScope> {
-    let (segment_id, environment_id) = ("3".into(), "7".into());
-    vec![
-        CheckScope::Totals,
-        CheckScope::Buckets { segment_id, environment_id },
-        CheckScope::Members {
-            segment_id: "3".into(),
-            environment_id: "7".into(),
-            buckets: BTreeSet::from([0, 255]),
-        },
-    ]
-}
-
 #[test]
 fn identity_changes() {
     let source = || "core".into();
     let backfill = || BackfillId("core-1".to_owned());
-    let mut inputs: Vec<Input> = changes().into_iter().map(Input::Change).collect();
-    inputs.extend(scopes().into_iter().map(|scope| Input::Check { id: "check-1".to_owned(), scope }));
+    let mut inputs: Vec<Input> = samples::changes().into_iter().map(Input::Change).collect();
+    inputs
+        .extend(samples::scopes().into_iter().map(|scope| Input::Check { id: "check-1".to_owned(), scope }));
     inputs.extend([
         Input::Catalog { writer: "topology".into(), number: 1 },
         Input::Begin { source: source(), backfill: backfill(), gap: true },
@@ -175,77 +102,19 @@ fn identity_changes() {
 
 #[test]
 fn identities() {
-    let record = |state, known: bool| IdentityRecord {
-        log_id: LogId("log".to_owned()),
-        partition: Partition(3),
-        seq: Seq(9),
-        version: Version(1_700_000_000_000_000),
-        deleted: !matches!(state, IdentityState::Live(_)),
-        source: "core".into(),
-        id: NativeId::Int(1),
-        environment_key: known.then(|| "key".to_owned()),
-        identity_key: known.then(|| "key_anna".to_owned()),
-        state,
-        left_environment_keys: if known { BTreeSet::from(["old".to_owned()]) } else { BTreeSet::new() },
-        place: place(),
-        parked: if known { vec![place()] } else { Vec::new() },
-    };
-    let patches = changes().into_iter().map(|change| WaitingPatch { place: place(), change }).collect();
-    takes(
-        Topic::Identities,
-        &[
-            record(IdentityState::Live(image()), true),
-            record(IdentityState::Live(image()), false),
-            record(IdentityState::Deleted, true),
-            record(IdentityState::Pending { patches }, false),
-        ],
-    );
-    let mut live = serde_json::to_value(record(IdentityState::Live(image()), true)).unwrap();
+    takes(Topic::Identities, &samples::identities());
+    let mut live = serde_json::to_value(&samples::identities()[0]).unwrap();
     live.as_object_mut().unwrap().remove("identifier");
     refuses(Topic::Identities, &live);
 }
 
 #[test]
 fn memberships_and_their_changes() {
-    let member = Member { segment_id: "3".into(), since_us: 5, sources: vec!["rule".to_owned()] };
-    let record = MembershipRecord {
-        log_id: LogId("log".to_owned()),
-        seq: Seq(9),
-        version: Version(7),
-        source: "core".into(),
-        id: NativeId::Int(1),
-        environment_id: "7".into(),
-        environment_key: "key".to_owned(),
-        identifier: "anna".to_owned(),
-        segments: vec![member],
-    };
-    takes(Topic::Memberships, &[record.clone(), MembershipRecord { segments: Vec::new(), ..record }]);
-    let causes = [Cause::Change, Cause::Definition, Cause::Gate, Cause::Manual, Cause::Expiry, Cause::Repair];
-    let records = causes.map(|cause| MembershipChange {
-        event_id: "log-3-9-1".to_owned(),
-        log_id: LogId("log".to_owned()),
-        environment_id: "7".into(),
-        environment_key: "key".to_owned(),
-        source: "core".into(),
-        id: NativeId::Text("env_anna".into()),
-        identifier: "anna".to_owned(),
-        identity_key: "key_anna".to_owned(),
-        version: Version(7),
-        seq: Seq(9),
-        changed: BTreeSet::from(["plan".to_owned()]),
-        entered: vec!["3".into()],
-        left: vec!["4".into()],
-        cause,
-        at_us: 5,
-        position: String::new(),
-    });
+    takes(Topic::Memberships, &samples::memberships());
+    let records = samples::membership_changes();
     takes(Topic::MembershipChanges, &records);
-    let checks: Vec<_> = scopes()
-        .into_iter()
-        .map(|scope| CheckPassed { id: "check-1".to_owned(), scope, seq: Seq(9) })
-        .collect();
-    takes(Topic::MembershipChanges, &checks);
-    takes(Topic::SegmentCounts, &checks);
+    takes(Topic::MembershipChanges, &samples::checks_passed());
+    takes(Topic::SegmentCounts, &samples::checks_passed());
     let mut wrong = serde_json::to_value(&records[0]).unwrap();
     wrong["cause"] = json!("whim");
     refuses(Topic::MembershipChanges, &wrong);
@@ -253,31 +122,9 @@ fn memberships_and_their_changes() {
 
 #[test]
 fn segment_counts() {
-    let states = [
-        CountState::Live,
-        CountState::Filling,
-        CountState::Unsupported { reason: "a regex that doesn't compile".to_owned() },
-        CountState::Removed,
-    ];
-    let records = states.map(|state| CountRecord {
-        log_id: LogId("log".to_owned()),
-        segment_id: "3".into(),
-        environment_id: "7".into(),
-        partition: Partition(1),
-        count: u64::MAX,
-        fingerprint: Fingerprint(0xfeed),
-        seq: Seq(9),
-        state,
-    });
+    let records = samples::counts();
     takes(Topic::SegmentCounts, &records);
-    let watermark = WatermarkRecord {
-        source: "core".into(),
-        partition: Partition(1),
-        position: "0/1".to_owned(),
-        at_us: 5,
-        seq: Seq(9),
-    };
-    takes(Topic::SegmentCounts, &[watermark]);
+    takes(Topic::SegmentCounts, &[samples::watermark()]);
     let mut wrong = serde_json::to_value(&records[0]).unwrap();
     wrong["count"] = json!(-1);
     refuses(Topic::SegmentCounts, &wrong);
@@ -288,65 +135,12 @@ fn segment_counts() {
 
 #[test]
 fn quarantine() {
-    let record = QuarantineRecord {
-        key: Some(IdentityKey { source: "core".into(), id: NativeId::Int(1) }),
-        reason: "unknown value type".to_owned(),
-        origin: "roster".to_owned(),
-        payload: json!({"any": ["thing"]}),
-        place: Some(place()),
-        position: "0/1".to_owned(),
-        parks: true,
-    };
-    takes(Topic::Quarantine, &[record.clone(), QuarantineRecord { key: None, place: None, ..record }]);
+    takes(Topic::Quarantine, &samples::quarantined());
 }
 
 #[test]
 fn catalog_and_its_rows() {
-    let condition = |property: Option<&str>, value: Option<&str>| Condition {
-        operator: "EQUAL".to_owned(),
-        property: property.map(str::to_owned),
-        value: value.map(str::to_owned),
-    };
-    let leaf = Rule {
-        rule_type: RuleType::Unknown("SOME".to_owned()),
-        conditions: vec![condition(Some("plan"), Some("pro")), condition(None, None)],
-        rules: Vec::new(),
-    };
-    let types = [RuleType::All, RuleType::Any, RuleType::None];
-    let rules = types.map(|rule_type| Rule { rule_type, conditions: Vec::new(), rules: vec![leaf.clone()] });
-    let segment = |invalid: Option<&str>| {
-        CatalogDoc::Segment(SegmentDoc {
-            id: "3".into(),
-            project_id: "2".into(),
-            name: "pros".to_owned(),
-            rules: rules.to_vec(),
-            invalid: invalid.map(str::to_owned),
-            deleted: false,
-        })
-    };
-    let environment = CatalogDoc::Environment(EnvironmentDoc {
-        id: "7".into(),
-        key: "key".to_owned(),
-        name: "production".to_owned(),
-        project_id: "2".into(),
-        organisation_id: "1".into(),
-        owner: "core".into(),
-        composite_identity_key: true,
-        deleted: true,
-    });
-    let gate =
-        |id: Option<&str>, mode| CatalogDoc::Gate(GateDoc { organisation_id: id.map(Into::into), mode });
-    let docs = [
-        segment(None),
-        segment(Some("rules_data is no list")),
-        environment,
-        gate(None, Some(GateMode::On)),
-        gate(Some("1"), Some(GateMode::Off)),
-        gate(Some("1"), Some(GateMode::Exclude)),
-        gate(Some("1"), None),
-    ];
-    let entries = docs.map(|doc| CatalogEntry { writer: "core".into(), number: 4, doc });
-    takes(Topic::Catalog, &entries);
+    takes(Topic::Catalog, &samples::catalog());
     let cells = vec![
         Cell::Null,
         Cell::Bool(true),
@@ -365,7 +159,7 @@ fn catalog_and_its_rows() {
 
 #[test]
 fn progress_and_checks() {
-    let reads = Topic::ALL.iter().map(|topic| ((*topic, Partition(0)), place())).collect();
+    let reads = Topic::ALL.iter().map(|topic| ((*topic, Partition(0)), samples::place())).collect();
     takes(Topic::Progress, &[Progress { reads, state: json!({"any": 1}) }, Progress::default()]);
     let total = |by_key: bool| CheckTotal {
         segment_id: "3".into(),

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use rollcall_model::{Commit, FaultKind, Log, Partition, Place, Producer, Record, Topic};
 
 use super::log::{
-    LogSettings, SETTINGS, UnderTest, commit_of, kind, ok, producer, progress_at, read_all, read_from,
-    record, shown,
+    LogSettings, SETTINGS, UnderTest, commit_of, ok, producer, progress_at, read_all, read_from, record,
+    shown,
 };
 
 /// A time to begin with: nothing depends on it.
@@ -17,18 +17,25 @@ async fn put(writer: &mut dyn Producer, topic: Topic, records: &[(&str, Option<&
     ok(writer.commit(commit_of(records)).await);
 }
 
-fn rows(rows: &[(u64, &str, Option<&str>)]) -> Vec<(u64, String, Option<String>)> {
-    rows.iter().map(|(offset, key, value)| (*offset, (*key).to_owned(), value.map(str::to_owned))).collect()
+fn rows(rows: &[(&str, Option<&str>)]) -> Vec<(String, Option<String>)> {
+    rows.iter().map(|(key, value)| ((*key).to_owned(), value.map(str::to_owned))).collect()
 }
 
-async fn all(log: &dyn Log, topic: Topic) -> Vec<(u64, String, Option<String>)> {
+async fn all(log: &dyn Log, topic: Topic) -> Vec<(String, Option<String>)> {
     shown(&read_all(log, topic, 0).await)
 }
 
-/// Says that a task has read a partition up to an offset.
-async fn has_read(log: &dyn Log, task: &str, topic: Topic, offset: u64) -> Box<dyn Producer> {
+/// The places of all records of a partition, and its end.
+async fn places(log: &dyn Log, topic: Topic) -> Vec<Place> {
+    let there = read_all(log, topic, 0).await;
+    let end = ok(log.range(topic, Partition(0)).await).end;
+    there.iter().map(|one| one.place).chain([end]).collect()
+}
+
+/// Says that a task has read a partition up to a place.
+async fn has_read(log: &dyn Log, task: &str, topic: Topic, place: Place) -> Box<dyn Producer> {
     let mut writer = producer(log, task).await;
-    let progress = progress_at(topic, 0, Place { epoch: log.epoch(), offset });
+    let progress = progress_at(topic, 0, place);
     ok(writer.commit(Commit { records: Vec::new(), progress: Some(progress) }).await);
     writer
 }
@@ -43,12 +50,15 @@ pub async fn compaction_keeps_the_newest_of_each_key(make: &impl Fn(LogSettings)
     put(&mut *writer, Topic::Identities, &[("a", Some("3")), ("c", Some("1")), ("b", None)]).await;
     ok(writer.commit(commit_of(vec![record(Topic::Identities, 1, "a", Some("other"))])).await);
     put(&mut *writer, Topic::IdentityChanges, &[("a", Some("1")), ("a", Some("2"))]).await;
+    let before = places(log, Topic::Identities).await;
     ok((under.compact)().await);
-    let expected = rows(&[(3, "a", Some("3")), (4, "c", Some("1")), (5, "b", None)]);
+    let expected = rows(&[("a", Some("3")), ("c", Some("1")), ("b", None)]);
     assert_eq!(all(log, Topic::Identities).await, expected);
-    assert_eq!(shown(&read_all(log, Topic::Identities, 1).await), rows(&[(0, "a", Some("other"))]));
+    let left: Vec<_> = read_all(log, Topic::Identities, 0).await.iter().map(|one| one.place).collect();
+    assert_eq!(left, before[3..6], "they stay where they stood");
+    assert_eq!(shown(&read_all(log, Topic::Identities, 1).await), rows(&[("a", Some("other"))]));
     assert_eq!(all(log, Topic::IdentityChanges).await.len(), 2, "a time-retained topic is not compacted");
-    assert_eq!(ok(log.range(Topic::Identities, Partition(0)).await).end.offset, 6);
+    assert!(ok(log.range(Topic::Identities, Partition(0)).await).end >= before[6]);
     ok((under.compact)().await);
     let under = under.reopened();
     assert_eq!(all(&*under.log, Topic::Identities).await, expected, "again, and after reopening");
@@ -61,13 +71,14 @@ pub async fn compaction_leaves_what_a_task_has_not_read(make: &impl Fn(LogSettin
     let mut writer = producer(log, "roster/0").await;
     put(&mut *writer, Topic::SegmentCounts, &[("s", Some("0")), ("s", Some("1"))]).await;
     put(&mut *writer, Topic::SegmentCounts, &[("s", Some("2")), ("s", Some("3"))]).await;
-    let slow = has_read(log, "counts", Topic::SegmentCounts, 2).await;
-    drop(has_read(log, "fast", Topic::SegmentCounts, 4).await);
+    let places = places(log, Topic::SegmentCounts).await;
+    let slow = has_read(log, "counts", Topic::SegmentCounts, places[2]).await;
+    drop(has_read(log, "fast", Topic::SegmentCounts, places[4]).await);
     ok((under.compact)().await);
-    let expected = rows(&[(1, "s", Some("1")), (2, "s", Some("2")), (3, "s", Some("3"))]);
+    let expected = rows(&[("s", Some("1")), ("s", Some("2")), ("s", Some("3"))]);
     assert_eq!(all(log, Topic::SegmentCounts).await, expected, "2 and 3 are unread, so 1 is the newest read");
     drop(slow);
-    drop(has_read(log, "counts", Topic::SegmentCounts, 3).await);
+    drop(has_read(log, "counts", Topic::SegmentCounts, places[3]).await);
     ok((under.compact)().await);
     assert_eq!(all(log, Topic::SegmentCounts).await, expected[1..]);
     ok(log.forget("counts").await);
@@ -82,7 +93,7 @@ pub async fn compaction_again_after_more_commits(make: &impl Fn(LogSettings) -> 
     let log = &*under.log;
     let mut writer = producer(log, "roster/0").await;
     let mut newest = BTreeMap::new();
-    let mut offset = 0;
+    let mut order = 0;
     for round in 0..5_u64 {
         let mut records = Vec::new();
         for n in 0..KEYS {
@@ -90,8 +101,8 @@ pub async fn compaction_again_after_more_commits(make: &impl Fn(LogSettings) -> 
             let key = (n * (round + 1)) % KEYS;
             let value = format!("{round}.{n}");
             records.push(record(Topic::Memberships, 0, &key.to_string(), Some(&value)));
-            newest.insert(key, (offset, key.to_string(), Some(value)));
-            offset += 1;
+            newest.insert(key, (order, key.to_string(), Some(value)));
+            order += 1;
         }
         ok(writer.commit(commit_of(records)).await);
         if round % 2 == 0 {
@@ -101,6 +112,7 @@ pub async fn compaction_again_after_more_commits(make: &impl Fn(LogSettings) -> 
     ok((under.compact)().await);
     let mut expected: Vec<_> = newest.into_values().collect();
     expected.sort();
+    let expected: Vec<_> = expected.into_iter().map(|(_, key, value)| (key, value)).collect();
     assert_eq!(all(log, Topic::Memberships).await, expected);
     let gone = Place { epoch: log.epoch(), offset: 1 };
     let from = BTreeMap::from([((Topic::Memberships, Partition(0)), gone)]);
@@ -120,18 +132,18 @@ pub async fn a_removed_key_goes_after_its_retention(make: &impl Fn(LogSettings) 
     put(&mut *writer, Topic::Identities, &[("a", Some("1")), ("b", Some("1")), ("a", None)]).await;
     (under.set_now_ms)(NOW_MS + 1_000);
     ok((under.compact)().await);
-    let expected = rows(&[(1, "b", Some("1")), (2, "a", None)]);
+    let expected = rows(&[("b", Some("1")), ("a", None)]);
     assert_eq!(all(log, Topic::Identities).await, expected, "not older than its retention");
-    (under.set_now_ms)(NOW_MS + 1_001);
+    (under.set_now_ms)(NOW_MS + 2_500);
     ok((under.compact)().await);
     assert_eq!(all(log, Topic::Identities).await, expected[..1]);
     put(&mut *writer, Topic::Identities, &[("a", Some("2"))]).await;
     ok((under.compact)().await);
-    let expected = rows(&[(1, "b", Some("1")), (3, "a", Some("2"))]);
+    let expected = rows(&[("b", Some("1")), ("a", Some("2"))]);
     assert_eq!(all(log, Topic::Identities).await, expected);
 }
 
-/// A key removed and set again is there, whatever becomes of the tombstone in between; an unread tombstone stays.
+/// A key removed and set again is there, whatever becomes of the tombstone in between.
 pub async fn a_key_set_again_outlives_its_tombstone(make: &impl Fn(LogSettings) -> UnderTest) {
     let under = make(LogSettings { tombstone_retention_ms: 1_000, ..SETTINGS });
     let log = &*under.log;
@@ -139,33 +151,50 @@ pub async fn a_key_set_again_outlives_its_tombstone(make: &impl Fn(LogSettings) 
     (under.set_now_ms)(NOW_MS);
     put(&mut *writer, Topic::Catalog, &[("a", Some("1")), ("a", None), ("b", None)]).await;
     ok((under.compact)().await);
+    put(&mut *writer, Topic::Catalog, &[("a", Some("2"))]).await;
+    (under.set_now_ms)(NOW_MS + 3_000);
+    ok((under.compact)().await);
+    ok((under.compact)().await);
+    assert_eq!(all(log, Topic::Catalog).await, rows(&[("a", Some("2"))]));
+}
+
+/// However old: a tombstone that a task has not read stays until it has.
+pub async fn an_unread_tombstone_stays(make: &impl Fn(LogSettings) -> UnderTest) {
+    let under = make(LogSettings { tombstone_retention_ms: 1_000, ..SETTINGS });
+    let log = &*under.log;
+    let mut writer = producer(log, "roster/0").await;
+    (under.set_now_ms)(NOW_MS);
     put(&mut *writer, Topic::Catalog, &[("a", Some("2")), ("c", None)]).await;
-    drop(has_read(log, "roster/1", Topic::Catalog, 4).await);
-    (under.set_now_ms)(NOW_MS + 9_000);
+    let places = places(log, Topic::Catalog).await;
+    drop(has_read(log, "roster/1", Topic::Catalog, places[1]).await);
+    (under.set_now_ms)(NOW_MS + 3_000);
     ok((under.compact)().await);
-    assert_eq!(all(log, Topic::Catalog).await, rows(&[(3, "a", Some("2")), (4, "c", None)]), "c is unread");
-    drop(has_read(log, "roster/1", Topic::Catalog, 5).await);
+    assert_eq!(all(log, Topic::Catalog).await, rows(&[("a", Some("2")), ("c", None)]), "c is unread");
+    drop(has_read(log, "roster/1", Topic::Catalog, places[2]).await);
     ok((under.compact)().await);
-    ok((under.compact)().await);
-    assert_eq!(all(log, Topic::Catalog).await, rows(&[(3, "a", Some("2"))]));
+    assert_eq!(all(log, Topic::Catalog).await, rows(&[("a", Some("2"))]));
 }
 
 /// What is older than its retention goes, from the front.
 pub async fn retention_drops_by_age(make: &impl Fn(LogSettings) -> UnderTest) {
-    let under = make(LogSettings { retention_ms: 1_000, ..SETTINGS });
+    let under = make(LogSettings { retention_ms: 10_000, ..SETTINGS });
     let log = &*under.log;
     let mut writer = producer(log, "source").await;
     for n in 0..4_u64 {
-        (under.set_now_ms)(NOW_MS + 100 * n);
-        put(&mut *writer, Topic::IdentityChanges, &[("k", None)]).await;
-        put(&mut *writer, Topic::Catalog, &[("k", Some("kept whatever its age"))]).await;
+        (under.set_now_ms)(NOW_MS + 1_000 * n);
+        put(&mut *writer, Topic::IdentityChanges, &[(&n.to_string(), None)]).await;
+        put(&mut *writer, Topic::Catalog, &[(&n.to_string(), Some("kept whatever its age"))]).await;
     }
-    ok((under.retain)(NOW_MS + 1_000).await);
+    ok((under.retain)(NOW_MS + 10_000).await);
     assert_eq!(all(log, Topic::IdentityChanges).await.len(), 4, "none is older yet");
-    ok((under.retain)(NOW_MS + 1_200).await);
+    ok((under.retain)(NOW_MS + 11_500).await);
+    assert_eq!(all(log, Topic::IdentityChanges).await, rows(&[("2", None), ("3", None)]));
     let range = ok(log.range(Topic::IdentityChanges, Partition(0)).await);
-    assert_eq!((range.start.offset, range.end.offset), (2, 4));
-    assert_eq!(all(log, Topic::IdentityChanges).await, rows(&[(2, "k", None), (3, "k", None)]));
+    let first = read_all(log, Topic::IdentityChanges, 0).await[0].place;
+    assert!(
+        range.start > Place { epoch: log.epoch(), offset: 0 } && range.start <= first,
+        "{range:?} {first:?}"
+    );
     assert_eq!(all(log, Topic::Catalog).await.len(), 4);
 }
 
@@ -201,14 +230,15 @@ pub async fn retention_leaves_what_a_task_has_not_read(make: &impl Fn(LogSetting
     (under.set_now_ms)(NOW_MS);
     let mut writer = producer(log, "source").await;
     put(&mut *writer, Topic::IdentityChanges, &[("0", None), ("1", None), ("2", None), ("3", None)]).await;
-    drop(has_read(log, "roster/0", Topic::IdentityChanges, 1).await);
-    drop(has_read(log, "roster/1", Topic::IdentityChanges, 3).await);
+    let places = places(log, Topic::IdentityChanges).await;
+    drop(has_read(log, "roster/0", Topic::IdentityChanges, places[1]).await);
+    drop(has_read(log, "roster/1", Topic::IdentityChanges, places[3]).await);
     ok((under.retain)(NOW_MS + 9_000).await);
-    assert_eq!(ok(log.range(Topic::IdentityChanges, Partition(0)).await).start.offset, 1);
+    assert_eq!(ok(log.range(Topic::IdentityChanges, Partition(0)).await).start, places[1]);
     let under = under.reopened();
     let log = &*under.log;
     ok((under.retain)(NOW_MS + 9_000).await);
-    let left = rows(&[(1, "1", None), (2, "2", None), (3, "3", None)]);
+    let left = rows(&[("1", None), ("2", None), ("3", None)]);
     assert_eq!(all(log, Topic::IdentityChanges).await, left, "the same after reopening");
     ok(log.forget("roster/0").await);
     ok((under.retain)(NOW_MS + 9_000).await);
@@ -226,8 +256,12 @@ pub async fn reading_below_the_start_is_refused(make: &impl Fn(LogSettings) -> U
     let mut consumer = ok(log.consumer(from_start.clone()).await);
     ok((under.retain)(NOW_MS + 9_000).await);
     put(&mut *writer, Topic::MembershipChanges, &[("2", None)]).await;
-    let poll = super::log::limit(10, std::time::Duration::ZERO);
-    assert_eq!(kind(consumer.poll(poll).await), FaultKind::Refused);
+    let poll = super::log::limit(10, super::log::LONG);
+    match consumer.poll(poll).await {
+        Err(fault) => assert_eq!(fault.kind, FaultKind::Refused, "{fault}"),
+        // Fetched before they went: nothing is left out.
+        Ok(fetched) => assert_eq!(fetched[0].record.key, b"0"),
+    }
     let Err(fault) = log.consumer(from_start).await else { panic!("offset 0 is gone") };
     assert_eq!(fault.kind, FaultKind::Refused);
     assert!(fault.what.contains("membership-changes"), "the topic is named: {fault}");
@@ -242,15 +276,22 @@ pub async fn offsets_never_restart(make: &impl Fn(LogSettings) -> UnderTest) {
     put(&mut *writer, Topic::IdentityChanges, &[("0", None), ("1", None)]).await;
     put(&mut *writer, Topic::Catalog, &[("0", None), ("0", None)]).await;
     drop(writer);
-    (under.set_now_ms)(NOW_MS + 9_000);
+    (under.set_now_ms)(NOW_MS + 3_000);
     ok((under.retain)(NOW_MS + 9_000).await);
     ok((under.compact)().await);
     assert_eq!(all(&*under.log, Topic::IdentityChanges).await, rows(&[]));
     assert_eq!(all(&*under.log, Topic::Catalog).await, rows(&[]));
+    let mut ends = Vec::new();
+    for topic in [Topic::IdentityChanges, Topic::Catalog] {
+        ends.push(ok(under.log.range(topic, Partition(0)).await).end);
+    }
     let under = under.reopened();
     let mut writer = producer(&*under.log, "source").await;
     put(&mut *writer, Topic::IdentityChanges, &[("2", None)]).await;
     put(&mut *writer, Topic::Catalog, &[("2", None)]).await;
-    assert_eq!(all(&*under.log, Topic::IdentityChanges).await, rows(&[(2, "2", None)]));
-    assert_eq!(all(&*under.log, Topic::Catalog).await, rows(&[(2, "2", None)]));
+    for (topic, end) in [Topic::IdentityChanges, Topic::Catalog].into_iter().zip(ends) {
+        let there = read_all(&*under.log, topic, 0).await;
+        assert_eq!(shown(&there), rows(&[("2", None)]));
+        assert!(end.offset >= 2 && there[0].place >= end, "{} goes on at {end:?}", topic.name());
+    }
 }

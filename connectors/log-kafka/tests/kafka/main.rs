@@ -1,0 +1,4 @@
+//! The log on a real broker.
+
+mod contract;
+mod support;
