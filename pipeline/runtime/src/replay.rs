@@ -154,7 +154,7 @@ pub(crate) async fn begin(log: &Arc<dyn Log>, sink: &str, wanted: &Wanted) -> Re
         let start = log.range(s.topic, s.partition).await?.start;
         if start > s.from {
             opened.producer.commit(Commit { records: Vec::new(), progress: Some(before) }).await?;
-            return Err(gone(sink, s.topic, s.partition, s.from, start));
+            return Err(gone(sink, s.topic, s.partition, start));
         }
     }
     Ok(Some(replay))
@@ -210,7 +210,7 @@ async fn stretches(log: &dyn Log, sink: &str, reads: &Reads, wanted: &Wanted) ->
             Whence::Time(_) => range.start.offset == 0 || from > range.start,
         };
         if !is_there {
-            return Err(gone(sink, topic, partition, from, range.start));
+            return Err(gone(sink, topic, partition, range.start));
         }
         if from < until {
             stretches.push(Stretch { topic, partition, from, until });
@@ -263,12 +263,11 @@ fn refuse_ahead(
         .repair("`rollcall topic describe` shows each partition; --partitions chooses some"))
 }
 
-fn gone(sink: &str, topic: Topic, partition: Partition, from: Place, start: Place) -> Fault {
+fn gone(sink: &str, topic: Topic, partition: Partition, start: Place) -> Fault {
     Fault::refused(format!(
-        "{}/{partition} begins at offset {}: what stood before it, from {} on, is past its retention",
+        "{}/{partition} begins at offset {}: the replay would begin before that, with what is past its retention",
         topic.name(),
-        start.offset,
-        from.offset.min(start.offset)
+        start.offset
     ))
     .repair(format!(
         "--from beginning replays what is there; rollcall rebuild {sink} fills it anew from the compacted topics"
@@ -304,3 +303,7 @@ async fn since_us(log: &dyn Log, stretch: &Stretch) -> Result<Option<i64>, Fault
         at_us.or_else(|| version?.1.parse().ok())
     }))
 }
+
+#[cfg(test)]
+#[path = "replay_tests.rs"]
+mod tests;

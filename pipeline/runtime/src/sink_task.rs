@@ -46,7 +46,7 @@ pub(crate) struct SinkState {
     /// The last commit of each partition that a bootstrap brought something of. A check at or before it can't be
     /// answered any more: the sink is past that cut.
     #[serde(default)]
-    brought: BTreeMap<Partition, Seq>,
+    pub(crate) brought: BTreeMap<Partition, Seq>,
     /// What it was sent back for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) replay: Option<Replay>,
@@ -324,13 +324,18 @@ impl Running {
         let Fetched { place, record, .. } = fetched;
         let check = format!("{CONTROL_KEY}check");
         if record.key == check.as_bytes()
-            && let Some(passed) = record.value.as_deref().and_then(|v| serde_json::from_slice(v).ok())
+            && let Some(passed) =
+                record.value.as_deref().and_then(|v| serde_json::from_slice::<CheckPassed>(v).ok())
         {
-            if self.state.replay.as_ref().is_some_and(|replay| replay.covers(at, place)) {
-                self.reads.insert(at, next);
-                return Ok(());
+            let is_past = self.state.replay.as_ref().is_some_and(|replay| replay.covers(at, place))
+                || self.state.brought.get(&at.1).is_some_and(|seq| passed.seq <= *seq);
+            if !is_past {
+                return self.check(at, next, passed).await;
             }
-            return self.check(at, next, passed).await;
+            // Not answered, but read: that is to be known, too.
+            self.buffer.oldest.get_or_insert_with(Instant::now);
+            self.reads.insert(at, next);
+            return Ok(());
         }
         self.buffer.bytes += record.key.len() + record.value.as_ref().map_or(0, Vec::len);
         self.buffer.oldest.get_or_insert_with(Instant::now);
@@ -364,10 +369,6 @@ impl Running {
 
     /// Everything before the check is written, nothing after it: the answer stands at one cut.
     async fn check(&mut self, at: (Topic, Partition), next: Place, passed: CheckPassed) -> Result<(), Fault> {
-        if self.state.brought.get(&at.1).is_some_and(|seq| passed.seq <= *seq) {
-            self.reads.insert(at, next);
-            return Ok(());
-        }
         self.write().await?;
         let request = CheckRequest { id: passed.id, partition: at.1, scope: passed.scope };
         let mut report = self.sink.check(&request).await?;

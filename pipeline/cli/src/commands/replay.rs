@@ -23,7 +23,7 @@ const LINE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Send a sink back in the log: it takes again what it has taken, and its tables end as they were
 ///
-/// Nothing is emptied and live changes keep flowing; `rollcall rebuild` is for tables that must be filled from nothing.
+/// ClickHouse's `ingested_at` alone moves. Nothing is emptied and live changes keep flowing; `rollcall rebuild` is for tables that must be filled from nothing.
 /// Ctrl-C ends the watching, not the replay; the same command again, or --resume, watches on. `rollcall pause
 /// sink/SINK` pauses it, `rollcall resume sink/SINK` lets it go on, over restarts too. `rollcall verify` waits until it
 /// has ended. JSON lines: {partition, replayed, total, done}, one when a number changes and one at its end; with --plan
