@@ -152,10 +152,9 @@ async fn next_lines(mut tail: Tail) -> Option<(Result<Bytes, Fault>, Tail)> {
         }
         match tail.consumer.poll(limit).await {
             Ok(mut records) => {
-                let is_quiet = records.is_empty();
                 records.retain(|fetched| tail.key.as_ref().is_none_or(|key| *key == fetched.record.key));
-                // One who follows is told now and then that nothing has come: so a closed connection shows.
-                if !records.is_empty() || (is_quiet && tail.follow) {
+                // Also nothing is an answer to one who follows: it shows whether anybody still listens.
+                if !records.is_empty() || tail.follow {
                     break records;
                 }
             }

@@ -58,6 +58,8 @@ pub struct UnderTest {
     pub compact: Box<dyn Fn() -> Work + Send + Sync>,
     /// Drops what retention lets go, as of a time.
     pub retain: Box<dyn Fn(u64) -> Work + Send + Sync>,
+    /// The log's own time at one that was set, for what is asked of it by time.
+    pub log_ms: Box<dyn Fn(u64) -> u64 + Send + Sync>,
     /// Opens the same log again, after everything else here was dropped.
     pub reopen: Box<dyn FnOnce() -> UnderTest + Send>,
 }
@@ -72,8 +74,8 @@ impl UnderTest {
     /// Closes the log and opens it again.
     #[must_use]
     pub fn reopened(self) -> Self {
-        let Self { log, set_now_ms, compact, retain, reopen } = self;
-        drop((log, set_now_ms, compact, retain));
+        let Self { log, set_now_ms, compact, retain, log_ms, reopen } = self;
+        drop((log, set_now_ms, compact, retain, log_ms));
         reopen()
     }
 }
