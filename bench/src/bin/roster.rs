@@ -5,7 +5,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -97,7 +97,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let config = EmbeddedLogConfig { partitions: 1, ..EmbeddedLogConfig::default() };
     let log: Arc<dyn Log> = Arc::new(EmbeddedLog::open(folder.path().join("log"), config)?);
     let stores = RosterStores::open(&folder.path().join("store"))?;
-    let (store, _) = PartitionStore::open(stores, &log, Partition(0), Seq::default()).await?;
+    let (store, _) =
+        PartitionStore::open(stores, &log, Partition(0), Seq::default(), Duration::MAX, |_| {}).await?;
     let producer = log.open("roster/0").await?.producer;
     let mut rng = StdRng::seed_from_u64(1);
     let mut catalog = CatalogBuilder::default();

@@ -142,7 +142,8 @@ impl KafkaGroup {
             .set("heartbeat.interval.ms", (session / 4).max(100).to_string())
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("enable.auto.offset.store", "false")
-            // The topic stays empty: nothing is ever read of it.
+            // The topic stays empty: nothing is ever read of it, from wherever.
+            .set("auto.offset.reset", "latest")
             .set("fetch.wait.max.ms", "5000")
             .set("topic.metadata.refresh.interval.ms", "10000");
         let membership = Arc::new(Membership::new());

@@ -30,13 +30,13 @@ mod oauth;
 mod pieces;
 mod producer;
 mod progress;
+mod times;
 mod topics;
 mod upkeep;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rdkafka::{Offset, TopicPartitionList};
 use rollcall_model::{
     Consumer, Fault, FaultKind, Fut, Log, LogId, Opened, Partition, Place, Progress, ReadRange, Topic,
 };
@@ -266,30 +266,9 @@ impl Log for KafkaLog {
     fn offset_at(&self, topic: Topic, partition: Partition, time_ms: u64) -> Fut<'_, Place> {
         Box::pin(async move {
             known(&self.config, topic, partition)?;
-            let (name, number) = (self.config.topic(topic), i32::from(partition.0));
-            let time = Offset::Offset(i64::try_from(time_ms).unwrap_or(i64::MAX));
-            let mut asked = TopicPartitionList::new();
-            asked
-                .add_partition_offset(&name, number, time)
-                .map_err(|e| Fault::bug(format!("{time_ms} is no time")).from_source(e))?;
-            // Asked first: what is written in between is of a later time, and stands at or above it.
-            let bounds = self.questions.offsets(name.clone(), number).await?;
-            let answered = self.questions.offsets_at(asked).await?;
-            let doing = format!("can't tell which records of {name}/{partition} are how old");
-            let offset = match answered.find_partition(&name, number) {
-                Some(found) => {
-                    found.error().map_err(|e| self.questions.fault(&doing, e))?;
-                    match found.offset() {
-                        Offset::Offset(offset) => offset.max(bounds.start),
-                        Offset::Beginning
-                        | Offset::End
-                        | Offset::Stored
-                        | Offset::Invalid
-                        | Offset::OffsetTail(_) => bounds.stable,
-                    }
-                }
-                None => return Err(Fault::bug(format!("{doing}: the answer leaves it out"))),
-            };
+            let name = self.config.topic(topic);
+            let number = i32::from(partition.0);
+            let offset = times::offset_at(&self.config, &self.questions, name, number, time_ms).await?;
             Ok(Place { epoch: self.label.epoch, offset: u64::try_from(offset).unwrap_or_default() })
         })
     }

@@ -1,29 +1,34 @@
 //! The one place that knows which connectors exist: topology in, everything a worker runs out.
 //!
 //! ```text
-//! log.path/log         the log
+//! log.path/log         the embedded log
 //!         /rosters     the rosters' stores
 //!         /spill/NAME  large transactions of a source
 //!         /clickhouse/NAME  the embedded engine of a sink
+//!
+//! With the log on Kafka, all but the first in log.path/WORKER: workers of one machine may share a topology file.
 //! ```
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rollcall_clickhouse_embedded::{ClickHouseEmbedded, Config as EngineConfig, Login, Running};
 use rollcall_log_embedded::EmbeddedLog;
+use rollcall_log_kafka::KafkaLog;
 use rollcall_model::{Fault, Log, Sink, Source, SourceName};
 use rollcall_platforms::Platform;
 use rollcall_runtime::topology::{
     ClickHouseSinkConfig, ClickHouseUrl, CountsSinkConfig, EmbeddedLogConfig, LogConfig,
     PostgresSourceConfig, Preset, Secret, SinkConfig, SourceConfig, Topology,
 };
-use rollcall_runtime::{FlushBounds, ListMembers, Mirror, SinkWiring, SourceWiring, Wiring};
+use rollcall_runtime::{FlushBounds, JoinWorkers, ListMembers, Mirror, SinkWiring, SourceWiring, Wiring};
 use rollcall_sink_clickhouse::{ClickHouseReader, ClickHouseSink};
 use rollcall_sink_counts::CountsSink;
 use rollcall_source_postgres::PostgresSource;
 use serde_json::json;
+
+use crate::wire_kafka::{join, kafka_config};
 
 /// The embedded log's folder inside log.path.
 pub(crate) const LOG_FOLDER: &str = "log";
@@ -39,14 +44,13 @@ pub(crate) struct Wired {
 }
 
 /// Opens the log, starts embedded engines, and says how each source and sink is started.
-pub(crate) async fn wire(topology: &Topology) -> Result<Wired, Fault> {
-    let LogConfig::Embedded(log) = &topology.log;
-    let folder = log.path.as_path();
+pub(crate) async fn wire(topology: &Topology, worker: &str) -> Result<Wired, Fault> {
+    let folder = &worker_folder(&topology.log, worker);
     let mut engines = Vec::new();
     let mut sinks = Vec::new();
     let (mut members, mut mirror) = (None, None);
     // The log first: its lock keeps a second worker out of the folder before anything else is touched.
-    let opened = open_log(log).await?;
+    let Opened { log: opened, join } = open_log(&topology.log, worker).await?;
     for (name, sink) in &topology.sinks {
         let start = match sink {
             SinkConfig::ClickHouse(config) => {
@@ -75,20 +79,46 @@ pub(crate) async fn wire(topology: &Topology) -> Result<Wired, Fault> {
         sources.push(postgres(name, config, folder)?);
     }
     let wiring = Wiring {
+        worker: worker.to_owned(),
+        join,
         log: opened,
         store_path: folder.join("rosters"),
         sources,
         sinks,
         members,
         mirror,
-        tombstone_retention: DAY * log.tombstone_retention_days,
+        tombstone_retention: DAY * topology.log.tombstone_retention_days(),
     };
     Ok(Wired { wiring, engines })
 }
 
+/// Where a worker keeps what is its own: beside the log where it is alone with it, else in a folder of its name.
+pub(crate) fn worker_folder(log: &LogConfig, worker: &str) -> PathBuf {
+    match log {
+        LogConfig::Embedded(log) => log.path.clone(),
+        LogConfig::Kafka(log) => log.keys.path.join(worker),
+    }
+}
+
+/// An open log, and how its workers share it.
+struct Opened {
+    log: Arc<dyn Log>,
+    join: Option<JoinWorkers>,
+}
+
+async fn open_log(config: &LogConfig, worker: &str) -> Result<Opened, Fault> {
+    match config {
+        LogConfig::Embedded(config) => Ok(Opened { log: open_embedded(config).await?, join: None }),
+        LogConfig::Kafka(config) => {
+            let log = Arc::new(KafkaLog::open(kafka_config(config)).await?);
+            let join = join(Arc::clone(&log), worker.to_owned());
+            Ok(Opened { log, join: Some(join) })
+        }
+    }
+}
+
 /// The log's settings as its connector wants them.
-pub(crate) fn embedded_config(log: &LogConfig) -> rollcall_log_embedded::EmbeddedLogConfig {
-    let LogConfig::Embedded(log) = log;
+pub(crate) fn embedded_config(log: &EmbeddedLogConfig) -> rollcall_log_embedded::EmbeddedLogConfig {
     rollcall_log_embedded::EmbeddedLogConfig {
         partitions: log.partitions,
         retention_ms: log.retention_ms,
@@ -99,8 +129,8 @@ pub(crate) fn embedded_config(log: &LogConfig) -> rollcall_log_embedded::Embedde
     }
 }
 
-async fn open_log(log: &EmbeddedLogConfig) -> Result<Arc<dyn Log>, Fault> {
-    let config = embedded_config(&LogConfig::Embedded(log.clone()));
+async fn open_embedded(log: &EmbeddedLogConfig) -> Result<Arc<dyn Log>, Fault> {
+    let config = embedded_config(log);
     let path = log.path.join(LOG_FOLDER);
     // It reads what a crash left, which may take a while.
     let opened = tokio::task::spawn_blocking(move || EmbeddedLog::open(path, config)).await;

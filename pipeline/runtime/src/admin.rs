@@ -2,18 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rollcall_model::catalog::CatalogEntry;
 use rollcall_model::control::CONTROL_KEY;
 use rollcall_model::{
-    CatalogDoc, Commit, Fault, FaultKind, GateDoc, GateMode, Input, Log, OrganisationId, Partition, Producer,
-    Progress, Record, SourceName, Topic,
+    CatalogDoc, Commit, Fault, FaultKind, GateDoc, GateMode, Input, Log, OrganisationId, Partition, Progress,
+    Record, SourceName, Topic,
 };
 use rollcall_roster::Catalog;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
-use crate::topology::{Agreement, Topology};
+use crate::topology::{Agreement, Difference, Topology};
 
 /// The task under which operators write.
 const TASK: &str = "admin";
@@ -29,12 +30,22 @@ struct AdminState {
     /// Tasks that operators paused.
     #[serde(default)]
     paused: BTreeSet<String>,
+    /// The number of each task that workers share. One that is no more keeps its number.
+    #[serde(default)]
+    tasks: BTreeMap<String, u16>,
 }
 
-/// The operators' writer.
+/// A command that others overtake so often is given up.
+const TRIES_MAX: u32 = 20;
+const TRY_AGAIN: Duration = Duration::from_millis(50);
+
+/// The operators' writer. Every worker has one: each command opens the place in the log, reads what holds, and commits
+/// before another can; who is overtaken does it again on what holds then.
+#[derive(Clone)]
 pub struct Admin {
     log: Arc<dyn Log>,
-    inner: Mutex<Inner>,
+    /// One command at a time of this worker.
+    turn: Arc<Mutex<()>>,
 }
 
 impl std::fmt::Debug for Admin {
@@ -43,73 +54,114 @@ impl std::fmt::Debug for Admin {
     }
 }
 
+/// What a command makes of the state: the records that go with it, and its answer.
+type Changed<T> = Result<(Vec<Record>, T), Fault>;
+
 impl Admin {
-    /// Becomes the operators' writer.
-    ///
-    /// # Errors
-    /// A [`Fault`] of the log.
-    pub async fn open(log: Arc<dyn Log>) -> Result<Self, Fault> {
-        let inner = open(&log).await?;
-        Ok(Self { log, inner: Mutex::new(inner) })
+    /// The operators' writer of a log.
+    #[must_use]
+    pub fn new(log: Arc<dyn Log>) -> Self {
+        Self { log, turn: Arc::default() }
+    }
+
+    async fn state(&self) -> Result<AdminState, Fault> {
+        read_state(self.log.tasks().await?.remove(TASK))
+    }
+
+    /// Changes the state, and commits it with what goes with it. `change` is called again where somebody was quicker.
+    async fn change<T>(&self, change: impl Fn(&mut AdminState) -> Changed<T>) -> Result<T, Fault> {
+        let _turn = self.turn.lock().await;
+        let mut last = None;
+        for _ in 0..TRIES_MAX {
+            match self.try_change(&change).await {
+                // Fenced: another worker's command came between. In doubt: only a new opening tells.
+                Err(fault) if matches!(fault.kind, FaultKind::Fenced | FaultKind::Retry) => {
+                    last = Some(fault);
+                    tokio::time::sleep(TRY_AGAIN).await;
+                }
+                done => return done,
+            }
+        }
+        Err(last.unwrap_or_else(|| Fault::retry("other commands always came first")))
+    }
+
+    async fn try_change<T>(&self, change: &impl Fn(&mut AdminState) -> Changed<T>) -> Result<T, Fault> {
+        let mut opened = self.log.open(TASK).await?;
+        let known = read_state(opened.progress)?;
+        let mut state = known.clone();
+        let (records, answer) = change(&mut state)?;
+        if state == known && records.is_empty() {
+            return Ok(answer);
+        }
+        let progress = Progress {
+            reads: BTreeMap::new(),
+            state: serde_json::to_value(&state)
+                .map_err(|e| Fault::bug("the admin state can't be written as JSON").from_source(e))?,
+        };
+        opened.producer.commit(Commit { records, progress: Some(progress) }).await?;
+        Ok(answer)
     }
 
     /// What differs between a topology and what the log says holds, a line each.
-    pub async fn plan(&self, topology: &Topology) -> Vec<crate::topology::Difference> {
-        let inner = self.inner.lock().await;
-        let new = Agreement::of(topology);
-        inner.1.agreement.as_ref().map_or_else(Vec::new, |old| old.differences(&new))
+    ///
+    /// # Errors
+    /// A [`Fault`] of the log.
+    pub async fn plan(&self, topology: &Topology) -> Result<Vec<Difference>, Fault> {
+        Ok(differences(&self.state().await?, &Agreement::of(topology)))
     }
 
-    /// Whether the log has agreed on a topology at all.
-    pub async fn has_agreed(&self) -> bool {
-        self.inner.lock().await.1.agreement.is_some()
+    /// Makes a first topology what the log says holds; one that differs from what holds already is refused.
+    ///
+    /// # Errors
+    /// A config fault that shows the differences; a [`Fault`] of the log.
+    pub async fn agree(&self, topology: &Topology) -> Result<(), Fault> {
+        let state = self.state().await?;
+        if state.agreement.is_none() {
+            self.apply(topology).await?;
+            return Ok(());
+        }
+        refuse_difference(&differences(&state, &Agreement::of(topology)))
     }
 
-    /// Makes a topology what the log says holds: gates become catalog documents. Answers the gates that changed.
+    /// Makes a topology what the log says holds: gates become catalog documents. Answers what changed.
     ///
     /// # Errors
     /// A config fault when a difference can't be applied to this log; a [`Fault`] of the log.
     pub async fn apply(&self, topology: &Topology) -> Result<Vec<String>, Fault> {
-        let mut inner = self.inner.lock().await;
         let new = Agreement::of(topology);
-        let differences = inner.1.agreement.as_ref().map_or_else(Vec::new, |old| old.differences(&new));
-        if let Some(refused) = differences.iter().find(|d| d.refused.is_some()) {
-            let why = refused.refused.clone().unwrap_or_default();
-            return Err(Fault::config(format!("{}: {}", refused.line, why)).repair("take this change back"));
-        }
-        let docs = gate_docs(inner.1.agreement.as_ref(), &new);
+        let partitions = self.log.partitions();
+        let (gone, lines) = self.change(|state| apply_to(state, &new, partitions)).await?;
         // Tasks of sinks that are no more must not hold retention up.
-        let old_sinks = inner.1.agreement.as_ref().map(|old| old.sinks.clone()).unwrap_or_default();
-        let gone: Vec<_> = old_sinks.into_keys().filter(|name| !new.sinks.contains_key(name)).collect();
-        let mut state = AdminState { agreement: Some(new), ..inner.1.clone() };
-        let mut records = Vec::new();
-        if !docs.is_empty() {
-            state.catalog_number += 1;
-            let number = state.catalog_number;
-            for doc in &docs {
-                let writer = SourceName::from(WRITER);
-                let entry = CatalogEntry { writer, number, doc: CatalogDoc::Gate(doc.clone()) };
-                records.push(Record {
-                    topic: Topic::Catalog,
-                    partition: Partition(0),
-                    key: entry.doc.key().into_bytes(),
-                    value: Some(to_json(&entry)?),
-                    headers: Vec::new(),
-                });
-            }
-            let control = Input::Catalog { writer: WRITER.into(), number };
-            records.extend(everywhere(self.log.partitions(), &control)?);
-        }
-        commit(&self.log, &mut inner, state, records).await?;
         for sink in gone {
             self.log.forget(&crate::sink_task::name(&sink)).await?;
         }
-        Ok(differences.into_iter().map(|d| d.line).collect())
+        Ok(lines)
+    }
+
+    /// The numbers under which workers share these tasks. A task keeps its number for the life of the log, so workers
+    /// of an older topology mean the same by it.
+    ///
+    /// # Errors
+    /// A [`Fault`] of the log.
+    pub async fn numbers(&self, tasks: &BTreeSet<String>) -> Result<BTreeMap<String, u16>, Fault> {
+        self.change(|state| {
+            for task in tasks {
+                if !state.tasks.contains_key(task) {
+                    let next = state.tasks.values().max().map_or(0, |last| last.saturating_add(1));
+                    state.tasks.insert(task.clone(), next);
+                }
+            }
+            Ok((Vec::new(), state.tasks.clone()))
+        })
+        .await
     }
 
     /// The tasks that operators paused and did not resume.
-    pub async fn paused(&self) -> BTreeSet<String> {
-        self.inner.lock().await.1.paused.clone()
+    ///
+    /// # Errors
+    /// A [`Fault`] of the log.
+    pub async fn paused(&self) -> Result<BTreeSet<String>, Fault> {
+        Ok(self.state().await?.paused)
     }
 
     /// Remembers that a task is to be paused, or no more.
@@ -117,30 +169,29 @@ impl Admin {
     /// # Errors
     /// A [`Fault`] of the log.
     pub async fn remember_pause(&self, task: &str, pause: bool) -> Result<(), Fault> {
-        let mut inner = self.inner.lock().await;
-        let mut state = inner.1.clone();
-        let changes = if pause { state.paused.insert(task.to_owned()) } else { state.paused.remove(task) };
-        if changes { commit(&self.log, &mut inner, state, Vec::new()).await } else { Ok(()) }
+        self.change(|state| {
+            if pause {
+                state.paused.insert(task.to_owned());
+            } else {
+                state.paused.remove(task);
+            }
+            Ok((Vec::new(), ()))
+        })
+        .await
     }
 
-    /// A name for a check, a fill or a repair, unique in the log.
-    async fn name(&self, what: &str) -> String {
-        let mut inner = self.inner.lock().await;
-        inner.1.asked += 1;
-        format!("{what}-{}", inner.1.asked)
-    }
-
-    /// Puts a control record into every partition; `input` is given its name. Answers the name.
+    /// Puts a control record into every partition; `input` is given its name, unique in the log. Answers the name.
     ///
     /// # Errors
     /// A [`Fault`] of the log.
     pub async fn ask(&self, what: &str, input: impl Fn(String) -> Input) -> Result<String, Fault> {
-        let id = self.name(what).await;
-        let records = everywhere(self.log.partitions(), &input(id.clone()))?;
-        let mut inner = self.inner.lock().await;
-        let state = inner.1.clone();
-        commit(&self.log, &mut inner, state, records).await?;
-        Ok(id)
+        let partitions = self.log.partitions();
+        self.change(|state| {
+            state.asked += 1;
+            let id = format!("{what}-{}", state.asked);
+            Ok((everywhere(partitions, &input(id.clone()))?, id))
+        })
+        .await
     }
 
     /// Puts control records into single partitions.
@@ -148,56 +199,60 @@ impl Admin {
     /// # Errors
     /// A [`Fault`] of the log.
     pub async fn tell(&self, inputs: Vec<(Partition, Input)>) -> Result<(), Fault> {
-        let records =
-            inputs.iter().map(|(partition, input)| control(*partition, input)).collect::<Result<_, _>>()?;
-        let mut inner = self.inner.lock().await;
-        let state = inner.1.clone();
-        commit(&self.log, &mut inner, state, records).await
+        self.change(|_| {
+            let records = inputs.iter().map(|(partition, input)| control(*partition, input));
+            Ok((records.collect::<Result<_, _>>()?, ()))
+        })
+        .await
     }
 }
 
-type Inner = (Box<dyn Producer>, AdminState);
-
-async fn open(log: &Arc<dyn Log>) -> Result<Inner, Fault> {
-    let opened = log.open(TASK).await?;
-    let state = match opened.progress {
-        Some(progress) => serde_json::from_value(progress.state).map_err(|e| {
-            Fault::refused("what the log agreed on can't be read")
-                .from_source(e)
-                .repair("run the version of rollcall that wrote the log")
-        })?,
-        None => AdminState::default(),
-    };
-    Ok((opened.producer, state))
+fn read_state(progress: Option<Progress>) -> Result<AdminState, Fault> {
+    progress.map_or_else(
+        || Ok(AdminState::default()),
+        |progress| {
+            serde_json::from_value(progress.state).map_err(|e| {
+                Fault::refused("what the log agreed on can't be read")
+                    .from_source(e)
+                    .repair("run the version of rollcall that wrote the log")
+            })
+        },
+    )
 }
 
-async fn commit(
-    log: &Arc<dyn Log>,
-    inner: &mut Inner,
-    state: AdminState,
-    records: Vec<Record>,
-) -> Result<(), Fault> {
-    let progress = Progress {
-        reads: BTreeMap::new(),
-        state: serde_json::to_value(&state)
-            .map_err(|e| Fault::bug("the admin state can't be written as JSON").from_source(e))?,
-    };
-    match inner.0.commit(Commit { records, progress: Some(progress) }).await {
-        Ok(_) => {
-            inner.1 = state;
-            Ok(())
-        }
-        Err(fault) => {
-            // It may have been written all the same: only a new opening tells, and lets the next command in. Where
-            // that fails too, the next one comes here again.
-            if fault.kind == FaultKind::Retry
-                && let Ok(opened) = open(log).await
-            {
-                *inner = opened;
-            }
-            Err(fault)
-        }
+fn differences(state: &AdminState, new: &Agreement) -> Vec<Difference> {
+    state.agreement.as_ref().map_or_else(Vec::new, |old| old.differences(new))
+}
+
+/// Answers the sinks that are no more, and what changed.
+fn apply_to(state: &mut AdminState, new: &Agreement, partitions: u16) -> Changed<(Vec<String>, Vec<String>)> {
+    let differences = differences(state, new);
+    if let Some(refused) = differences.iter().find(|d| d.refused.is_some()) {
+        let why = refused.refused.clone().unwrap_or_default();
+        return Err(Fault::config(format!("{}: {}", refused.line, why)).repair("take this change back"));
     }
+    let docs = gate_docs(state.agreement.as_ref(), new);
+    let old_sinks = state.agreement.as_ref().map(|old| old.sinks.clone()).unwrap_or_default();
+    let gone: Vec<_> = old_sinks.into_keys().filter(|name| !new.sinks.contains_key(name)).collect();
+    state.agreement = Some(new.clone());
+    let mut records = Vec::new();
+    if !docs.is_empty() {
+        state.catalog_number += 1;
+        let number = state.catalog_number;
+        for doc in &docs {
+            let writer = SourceName::from(WRITER);
+            let entry = CatalogEntry { writer, number, doc: CatalogDoc::Gate(doc.clone()) };
+            records.push(Record {
+                topic: Topic::Catalog,
+                partition: Partition(0),
+                key: entry.doc.key().into_bytes(),
+                value: Some(to_json(&entry)?),
+                headers: Vec::new(),
+            });
+        }
+        records.extend(everywhere(partitions, &Input::Catalog { writer: WRITER.into(), number })?);
+    }
+    Ok((records, (gone, differences.into_iter().map(|d| d.line).collect())))
 }
 
 /// The gates that differ, as documents.
@@ -242,7 +297,7 @@ fn to_json<T: Serialize>(value: &T) -> Result<Vec<u8>, Fault> {
 ///
 /// # Errors
 /// A config fault that shows the differences.
-pub fn refuse_difference(differences: &[crate::topology::Difference]) -> Result<(), Fault> {
+fn refuse_difference(differences: &[Difference]) -> Result<(), Fault> {
     if differences.is_empty() {
         return Ok(());
     }

@@ -11,12 +11,14 @@
 
 pub mod admin;
 mod catalog_feed;
+mod clock;
 pub mod counts_feed;
 mod crash;
 mod foreign;
 mod http;
 mod intake;
 pub mod log_copy;
+mod peers;
 mod preview;
 mod read_to_end;
 mod replay;
@@ -24,6 +26,7 @@ pub mod roster_store;
 mod roster_task;
 mod sink_task;
 mod source_task;
+mod spread;
 pub mod tasks;
 pub mod topology;
 pub mod verify;
@@ -33,7 +36,7 @@ mod worker;
 
 pub use whence::Whence;
 pub use wiring::{
-    FlushBounds, ListMembers, MembersRequest, Mirror, ReadCandidates, SiftIdentities, SinkWiring,
-    SourceWiring, StartSink, StartSource, Wiring,
+    FlushBounds, JoinWorkers, ListMembers, MembersRequest, Mirror, ReadCandidates, SiftIdentities,
+    SinkWiring, SourceWiring, StartSink, StartSource, Wiring,
 };
 pub use worker::{Shutdown, run};

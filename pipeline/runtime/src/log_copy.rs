@@ -33,7 +33,7 @@ use serde_json::Value;
 
 use crate::foreign::own;
 use crate::read_to_end::{STALLED_AFTER, has_reached};
-use crate::{roster_task, sink_task};
+use crate::{peers, roster_task, sink_task};
 
 /// The task under which a copy is written.
 const TASK: &str = "log-copy";
@@ -197,9 +197,9 @@ fn refuse_strangers(from: &dyn Log, to: &dyn Log) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Every task whose progress goes along.
+/// Every task whose progress goes along. What workers say of themselves is of those that have stopped.
 fn moving(tasks: &Tasks) -> impl Iterator<Item = (&String, &Progress)> {
-    tasks.iter().filter(|(name, _)| *name != TASK)
+    tasks.iter().filter(|(name, _)| *name != TASK && !name.starts_with(peers::PREFIX))
 }
 
 fn partitions(log: &dyn Log, topic: Topic) -> impl Iterator<Item = Partition> + use<> {

@@ -3,7 +3,7 @@
 //! ```text
 //! identities  partition · key ▸ Stored
 //! counts      partition · segment/environment ▸ (count, fingerprint)
-//! meta        partition ▸ which log and epoch, which seq, and from where on the topics know more
+//! meta        partition ▸ which log, which seq, and from where on the topics know more
 //! ```
 //!
 //! One batch per commit of the log, written after it and not synced: what a crash takes away is read again from the
@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use rollcall_model::control::CONTROL_KEY;
@@ -23,7 +24,9 @@ use rollcall_roster::counts::{Counts, Pair};
 use rollcall_roster::output::Passed;
 use rollcall_roster::{Output, Store, Stored};
 use serde::{Deserialize, Serialize};
+use tokio::task::block_in_place;
 
+use crate::clock::now_us;
 use crate::read_to_end::read_to_end;
 
 /// What a store is restored from.
@@ -49,12 +52,12 @@ impl std::fmt::Debug for RosterStores {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct Meta {
     log_id: LogId,
-    /// Of the log when it was filled: places of another epoch are another log's, and so may be what stands at a seq.
-    #[serde(default)]
-    epoch: u32,
     seq: Seq,
     /// Records from here on may be missing.
     from: Vec<(Topic, Place)>,
+    /// When it was last written, by this machine's clock. Older than tombstones are kept, it would keep who was deleted.
+    #[serde(default)]
+    at_us: i64,
 }
 
 impl RosterStores {
@@ -103,8 +106,8 @@ fn unreadable(e: serde_json::Error) -> Fault {
 }
 
 impl PartitionStore {
-    /// Opens a partition and brings it to where the log stands; a store of another log or
-    /// epoch, or one that is ahead, is filled anew. Answers how many records it took.
+    /// Opens a partition and brings it to where the log stands; a store of another log, or one that is ahead, is
+    /// filled anew. Answers how many records it took.
     ///
     /// # Errors
     /// A [`Fault`] of the disk or the log.
@@ -113,13 +116,23 @@ impl PartitionStore {
         log: &Arc<dyn Log>,
         partition: Partition,
         seq: Seq,
+        tombstone_retention: Duration,
+        restored: impl FnMut(u64),
     ) -> Result<(Self, u64), Fault> {
         let known = stores.meta.get(partition.0.to_be_bytes()).map_err(failed)?;
         let known: Option<Meta> = known.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let fresh =
-            Meta { log_id: log.id().clone(), epoch: log.epoch(), seq: Seq::default(), from: Vec::new() };
-        let is_of_log = |meta: &Meta| meta.log_id == *log.id() && meta.epoch == log.epoch();
-        let usable = known.filter(|meta| is_of_log(meta) && meta.seq <= seq);
+        let now_us = now_us();
+        let fresh = Meta { log_id: log.id().clone(), seq: Seq::default(), from: Vec::new(), at_us: now_us };
+        let oldest_us =
+            now_us.saturating_sub(i64::try_from(tombstone_retention.as_micros()).unwrap_or(i64::MAX));
+        let is_usable = |meta: &Meta| {
+            // A place of an earlier epoch is of another log's records (PROTOCOL.md §1, Place).
+            let is_of_epoch = meta.from.iter().all(|(_, place)| place.epoch == log.epoch());
+            // One that is where the log is has missed nothing, however old it is.
+            let is_young = meta.at_us >= oldest_us || meta.seq == seq;
+            meta.log_id == *log.id() && meta.seq <= seq && is_of_epoch && is_young
+        };
+        let usable = known.filter(is_usable);
         let mut store = match usable {
             Some(meta) => Self { stores, partition, meta },
             None => {
@@ -131,14 +144,14 @@ impl PartitionStore {
         if store.meta.seq == seq {
             return Ok((store, 0));
         }
-        let taken = store.catch_up(log, seq).await?;
+        let taken = store.catch_up(log, seq, restored).await?;
         Ok((store, taken))
     }
 
     /// The partition as it is on disk, for reading beside its roster.
     #[must_use]
     pub fn view(stores: RosterStores, partition: Partition) -> Self {
-        let meta = Meta { log_id: LogId(String::new()), epoch: 0, seq: Seq::default(), from: Vec::new() };
+        let meta = Meta { log_id: LogId(String::new()), seq: Seq::default(), from: Vec::new(), at_us: 0 };
         Self { stores, partition, meta }
     }
 
@@ -159,7 +172,12 @@ impl PartitionStore {
         Ok(())
     }
 
-    async fn catch_up(&mut self, log: &Arc<dyn Log>, seq: Seq) -> Result<u64, Fault> {
+    async fn catch_up(
+        &mut self,
+        log: &Arc<dyn Log>,
+        seq: Seq,
+        mut restored: impl FnMut(u64),
+    ) -> Result<u64, Fault> {
         let mut from = BTreeMap::new();
         for topic in TOPICS {
             let start = log.range(topic, self.partition).await?.start;
@@ -169,10 +187,12 @@ impl PartitionStore {
         let mut taken = 0;
         let at = read_to_end(log, from, |records| {
             taken += records.len() as u64;
-            self.restore(&records)
+            restored(taken);
+            block_in_place(|| self.restore(&records))
         })
         .await?;
         self.meta.seq = seq;
+        self.meta.at_us = now_us();
         self.meta.from = at.into_iter().map(|((topic, _), place)| (topic, place)).collect();
         let meta = serde_json::to_vec(&self.meta).map_err(unreadable)?;
         self.stores.meta.insert(self.prefix(), meta).map_err(failed)?;
@@ -310,6 +330,7 @@ impl PartitionStore {
             }
         }
         self.meta.seq = output.seq;
+        self.meta.at_us = now_us();
         for topic in TOPICS {
             // The commit's own records are taken again after a crash: they say what is, so that changes nothing.
             if let Some(first) = committed.first.get(&(topic, self.partition)) {

@@ -82,8 +82,15 @@ impl RosterTask {
                 start
             }
         };
-        let (store, restored) =
-            PartitionStore::open(self.stores.clone(), &self.log, self.partition, state.seq).await?;
+        let (store, restored) = PartitionStore::open(
+            self.stores.clone(),
+            &self.log,
+            self.partition,
+            state.seq,
+            self.tombstone_retention,
+            |records| reporter.fact("restored_records", records),
+        )
+        .await?;
         if restored > 0 {
             info!(partition = self.partition.0, records = restored, "store caught up with its topics");
         }

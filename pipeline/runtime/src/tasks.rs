@@ -3,14 +3,17 @@
 //!
 //! ```text
 //! starting ─▶ running ─Retry─▶ retrying ─pause─▶ starting
-//!                │ Config, Refused, Fenced, Bug ─▶ failed ─resume─▶ starting
+//!                │ Config, Refused, Bug ─▶ failed ─resume─▶ starting
 //!                └ pause ─▶ paused ─resume─▶ starting
 //! ```
+//!
+//! A task that was fenced starts anew like one that failed in passing: if it still belongs here, it is its turn again; if
+//! it doesn't, it is stopped before long.
 //!
 //! A task is a future that is dropped to stop it. That is safe: what it had not committed did not happen, what it was
 //! committing is learnt when it opens its place in the log again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -22,6 +25,7 @@ use rollcall_model::{Fault, FaultKind};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 /// First pause before a retry.
@@ -126,16 +130,23 @@ pub enum Wish {
     Pause,
 }
 
-/// The tasks of a worker, by name.
-#[derive(Debug, Default)]
-pub struct Tasks {
-    board: Board,
-    wishes: BTreeMap<String, watch::Sender<Wish>>,
-}
-
 /// What a task runs: made anew for every start.
 pub type TaskBody =
     Box<dyn Fn(Reporter) -> Pin<Box<dyn Future<Output = Result<(), Fault>> + Send>> + Send + Sync>;
+
+/// The tasks that run in a worker, by name.
+#[derive(Debug, Default)]
+pub struct Tasks {
+    board: Board,
+    running: Mutex<BTreeMap<String, Running>>,
+}
+
+#[derive(Debug)]
+struct Running {
+    wish: watch::Sender<Wish>,
+    stop: watch::Sender<bool>,
+    handle: JoinHandle<()>,
+}
 
 impl Tasks {
     /// The status board.
@@ -144,19 +155,55 @@ impl Tasks {
         &self.board
     }
 
-    /// Starts a task; it lives until `stop` turns true.
-    pub fn spawn(
-        &mut self,
-        name: &str,
-        paused: bool,
-        stop: watch::Receiver<bool>,
-        body: TaskBody,
-    ) -> tokio::task::JoinHandle<()> {
-        let first = if paused { Wish::Pause } else { Wish::Run(0) };
-        let (sender, wish) = watch::channel(first);
-        self.wishes.insert(name.to_owned(), sender);
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a task runs here, whatever it is doing.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.lock().contains_key(name)
+    }
+
+    /// The names of those that run here.
+    #[must_use]
+    pub fn names(&self) -> BTreeSet<String> {
+        self.lock().keys().cloned().collect()
+    }
+
+    /// Starts a task, if it doesn't run already.
+    pub fn start(&self, name: &str, paused: bool, body: Arc<TaskBody>) {
+        let mut running = self.lock();
+        if running.contains_key(name) {
+            return;
+        }
+        let (wish, wished) = watch::channel(if paused { Wish::Pause } else { Wish::Run(0) });
+        let (stop, stopped) = watch::channel(false);
         let reporter = Reporter { name: name.to_owned(), board: self.board.clone() };
-        tokio::spawn(live(reporter, wish, stop, body))
+        let handle = tokio::spawn(live(reporter, wished, stopped, body));
+        running.insert(name.to_owned(), Running { wish, stop, handle });
+    }
+
+    /// Stops some tasks and waits until they have.
+    ///
+    /// # Errors
+    /// A bug fault when one broke off.
+    pub async fn stop(&self, names: &BTreeSet<String>) -> Result<(), Fault> {
+        let stopping: Vec<_> = {
+            let mut running = self.lock();
+            names.iter().filter_map(|name| Some((name, running.remove(name)?))).collect()
+        };
+        for (_, task) in &stopping {
+            task.stop.send_replace(true);
+        }
+        let mut ended = Ok(());
+        for (name, task) in stopping {
+            if let Err(e) = task.handle.await {
+                ended = Err(Fault::bug(format!("the task {name} broke off")).from_source(e));
+            }
+            self.board.lock().remove(name);
+        }
+        ended
     }
 
     /// Pauses or resumes a task.
@@ -164,8 +211,9 @@ impl Tasks {
     /// # Errors
     /// The names there are, when there is no such task.
     pub fn wish(&self, name: &str, pause: bool) -> Result<(), Vec<String>> {
-        let Some(sender) = self.wishes.get(name) else { return Err(self.wishes.keys().cloned().collect()) };
-        sender.send_modify(|wish| {
+        let running = self.lock();
+        let Some(task) = running.get(name) else { return Err(running.keys().cloned().collect()) };
+        task.wish.send_modify(|wish| {
             *wish = match (pause, *wish) {
                 (true, _) => Wish::Pause,
                 (false, Wish::Run(n)) => Wish::Run(n + 1),
@@ -186,7 +234,7 @@ async fn live(
     reporter: Reporter,
     mut wish: watch::Receiver<Wish>,
     mut stop: watch::Receiver<bool>,
-    body: TaskBody,
+    body: Arc<TaskBody>,
 ) {
     let name = reporter.name.clone();
     let set = |state, fault: Option<&Fault>| {
@@ -223,7 +271,7 @@ async fn live(
             pause = RETRY_PAUSE_MIN;
         }
         match fault.kind {
-            FaultKind::Retry => {
+            FaultKind::Retry | FaultKind::Fenced => {
                 warn!(task = name, pause_ms = pause.as_millis() as u64, "{fault}");
                 set(TaskState::Retrying, Some(&fault));
                 tokio::select! {
@@ -233,11 +281,7 @@ async fn live(
                 }
                 pause = (pause * 2).min(RETRY_PAUSE_MAX);
             }
-            FaultKind::BadRecord
-            | FaultKind::Config
-            | FaultKind::Refused
-            | FaultKind::Fenced
-            | FaultKind::Bug => {
+            FaultKind::BadRecord | FaultKind::Config | FaultKind::Refused | FaultKind::Bug => {
                 error!(task = name, "{fault}");
                 set(TaskState::Failed, Some(&fault));
                 tokio::select! { _ = wish.changed() => {}, _ = stop.changed() => {} }

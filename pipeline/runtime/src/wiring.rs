@@ -7,7 +7,7 @@ use std::time::Duration;
 use rollcall_model::source::BackfillPlan;
 use rollcall_model::{
     Candidates, EnvironmentId, Fut, ListedPage, Log, Position, SegmentId, Sieve, Sifted, Sink, Source,
-    SourceName,
+    SourceName, Workers,
 };
 
 /// Starts a source at a position (none: for the first time), with a backfill to go on with.
@@ -91,8 +91,15 @@ pub struct MembersRequest {
     pub cursor: Option<String>,
 }
 
+/// Joins the workers that share the log's tasks, which are so many.
+pub type JoinWorkers = Box<dyn Fn(u16) -> Fut<'static, Box<dyn Workers>> + Send + Sync>;
+
 /// Everything a worker runs.
 pub struct Wiring {
+    /// Its name among the workers.
+    pub worker: String,
+    /// How it joins the others; `None` where it is alone.
+    pub join: Option<JoinWorkers>,
     /// The log.
     pub log: Arc<dyn Log>,
     /// Where roster stores are kept.

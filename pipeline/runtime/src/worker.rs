@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -10,21 +11,22 @@ use rollcall_model::{Fault, Log, Partition};
 use rollcall_roster::Catalog;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::task::JoinHandle;
-use tracing::info;
 
-use crate::admin::{Admin, refuse_difference};
+use crate::admin::Admin;
 use crate::catalog_feed;
+use crate::clock::now_us;
 use crate::counts_feed::{self, CountsBoard};
 use crate::http::{App, router};
 use crate::log_copy;
+use crate::peers::Peers;
 use crate::roster_store::RosterStores;
 use crate::roster_task::{self, RosterTask};
 use crate::sink_task::{self, SinkTask};
 use crate::source_task::{self, SourceCommand, SourceTask};
+use crate::spread::Spread;
 use crate::tasks::{TaskBody, Tasks};
 use crate::topology::Topology;
-use crate::wiring::{SinkWiring, SourceWiring, Wiring};
+use crate::wiring::{JoinWorkers, SinkWiring, SourceWiring, Wiring};
 
 /// Operators' commands that may wait for a source.
 const SOURCE_COMMANDS_MAX: usize = 8;
@@ -35,17 +37,21 @@ const PREVIEWS_MAX: usize = 2;
 /// Requests under way are waited for this long at the end.
 const HTTP_GRACE: Duration = Duration::from_secs(3);
 
+/// What the others may take to hear that this worker stops.
+const SAY_WITHIN: Duration = Duration::from_secs(2);
+
 /// Turns true when the worker should stop.
 pub type Shutdown = watch::Receiver<bool>;
 
 /// Runs a worker until `shutdown`. Calls `listening` with the address once HTTP answers.
 ///
 /// # Errors
-/// A [`Fault`] when it can't start at all: the topology differs from the log's, the address is taken, a folder can't
-/// be opened. What goes wrong later is a task's own affair and shows in its status.
+/// A [`Fault`] when it can't start at all, or can't be one of the log's workers: the topology differs from the log's, the
+/// address is taken, a folder can't be opened, another worker has its id. What goes wrong later is a task's own affair and
+/// shows in its status.
 pub async fn run(
     topology: &Topology,
-    wiring: Wiring,
+    mut wiring: Wiring,
     env: fn(&str) -> Option<String>,
     shutdown: Shutdown,
     listening: impl FnOnce(SocketAddr),
@@ -61,40 +67,36 @@ pub async fn run(
     let metrics = PrometheusBuilder::new()
         .install_recorder()
         .map_err(|e| Fault::bug("metrics can't be recorded").from_source(e))?;
-    let listen = topology.http.listen;
-    let listener = TcpListener::bind(listen).await.map_err(|e| {
-        Fault::config(format!("http.listen: {listen} can't be listened on"))
-            .from_source(e)
-            .repair("stop what listens there, or give http.listen another port")
-    })?;
+    let listener = listen(topology.http.listen).await?;
     let address = listener.local_addr().map_err(|e| Fault::retry("no local address").from_source(e))?;
     log_copy::refuse_unfinished(&*wiring.log).await?;
-    let admin = Admin::open(Arc::clone(&wiring.log)).await?;
-    if admin.has_agreed().await {
-        refuse_difference(&admin.plan(topology).await)?;
-    }
-    for line in admin.apply(topology).await? {
-        info!("{line}");
-    }
+    let admin = Admin::new(Arc::clone(&wiring.log));
+    admin.agree(topology).await?;
     let stores = RosterStores::open(&wiring.store_path)?;
     let log = Arc::clone(&wiring.log);
-    let (members, mirror) = (wiring.members, wiring.mirror);
-    let mut starter = Starter {
-        tasks: Tasks::default(),
-        handles: Vec::new(),
-        paused: admin.paused().await,
-        shutdown: shutdown.clone(),
-        log: Arc::clone(&log),
-    };
-    let (catalog, counts) = starter.feeds();
-    starter.rosters(&stores, &catalog, wiring.tombstone_retention);
-    let sinks = starter.sinks(wiring.sinks);
-    let sources = starter.sources(wiring.sources);
-    let Starter { tasks, handles, .. } = starter;
     let token = topology.http.token.as_ref().map(|token| token.expose().to_owned());
-    let app = App {
+    let peers = Arc::new(Peers::new(Arc::clone(&log), wiring.worker.clone(), token.clone())?);
+    let tasks = Arc::new(Tasks::default());
+    let (catalog, counts) = feeds(&log, &tasks);
+    let join = wiring.join.take();
+    let (members, mirror, retention) = (wiring.members, wiring.mirror, wiring.tombstone_retention);
+    let mut bodies = Bodies { log: Arc::clone(&log), bodies: BTreeMap::new() };
+    bodies.rosters(&stores, &catalog, retention);
+    let sinks = bodies.sinks(wiring.sinks);
+    let sources = bodies.sources(wiring.sources);
+    let spread = Spread {
+        tasks: Arc::clone(&tasks),
+        bodies: bodies.bodies,
+        admin: admin.clone(),
+        peers: Arc::clone(&peers),
+        address,
+    };
+    let app = Arc::new(App {
         log,
-        tasks,
+        tasks: Arc::clone(&tasks),
+        joined: AtomicBool::new(join.is_none()),
+        names: spread.bodies.keys().cloned().collect(),
+        peers: Arc::clone(&peers),
         catalog,
         counts,
         stores,
@@ -107,57 +109,84 @@ pub async fn run(
         token,
         metrics,
         env,
-    };
+    });
     listening(address);
+    let serving = serve(listener, Arc::clone(&app), shutdown.clone());
+    let mut stopped = shutdown;
+    let is_shared = join.is_some();
+    let sharing = share(&spread, join, &app);
+    let ended = tokio::select! {
+        served = serving => served,
+        shared = sharing => shared,
+        _ = stopped.wait_for(|stop| *stop) => Ok(()),
+    };
+    if is_shared {
+        // The others know at once that nothing runs here; what is slow is left.
+        let _ = tokio::time::timeout(SAY_WITHIN, peers.say(address, BTreeSet::new(), now_us())).await;
+    }
+    let all = tasks.names();
+    tasks.stop(&all).await?;
+    ended
+}
+
+async fn listen(listen: SocketAddr) -> Result<TcpListener, Fault> {
+    TcpListener::bind(listen).await.map_err(|e| {
+        Fault::config(format!("http.listen: {listen} can't be listened on"))
+            .from_source(e)
+            .repair("stop what listens there, or give http.listen another port")
+    })
+}
+
+/// Answers requests until it should stop, and those under way a while longer.
+async fn serve(listener: TcpListener, app: Arc<App>, shutdown: Shutdown) -> Result<(), Fault> {
     let (mut stop, mut stopped) = (shutdown.clone(), shutdown);
-    let served = axum::serve(listener, router(Arc::new(app))).with_graceful_shutdown(async move {
+    let served = axum::serve(listener, router(app)).with_graceful_shutdown(async move {
         let _ = stop.wait_for(|stop| *stop).await;
     });
     tokio::select! {
-        served = served.into_future() => served.map_err(|e| Fault::retry("HTTP ended").from_source(e))?,
+        served = served.into_future() => served.map_err(|e| Fault::retry("HTTP ended").from_source(e)),
         // Who follows a topic never hangs up, and who waits for a task that has stopped waits in vain.
-        () = async { let _ = stopped.wait_for(|stop| *stop).await; tokio::time::sleep(HTTP_GRACE).await } => {}
+        () = async { let _ = stopped.wait_for(|stop| *stop).await; tokio::time::sleep(HTTP_GRACE).await } => Ok(()),
     }
-    for handle in handles {
-        handle.await.map_err(|e| Fault::bug("a task broke off").from_source(e))?;
-    }
-    Ok(())
 }
 
-/// Starts tasks, in the order of the flow.
-struct Starter {
-    tasks: Tasks,
-    handles: Vec<JoinHandle<()>>,
-    paused: BTreeSet<String>,
-    shutdown: Shutdown,
+/// Runs all tasks, or this worker's share of them, for ever.
+async fn share(spread: &Spread, join: Option<JoinWorkers>, app: &App) -> Result<(), Fault> {
+    let Some(join) = join else {
+        spread.all().await?;
+        return std::future::pending().await;
+    };
+    let numbers = spread.admin.numbers(&spread.bodies.keys().cloned().collect()).await?;
+    let count = numbers.values().max().map_or(0, |last| last.saturating_add(1));
+    let workers = join(count).await?;
+    let Err(fault) = spread.share(workers, &numbers, || app.joined.store(true, Ordering::Relaxed)).await;
+    Err(fault)
+}
+
+/// The catalog that rosters judge by, and the counts that the API shows: every worker has its own.
+fn feeds(log: &Arc<dyn Log>, tasks: &Tasks) -> (watch::Receiver<Arc<Catalog>>, CountsBoard) {
+    let (publish, catalog) = watch::channel(Arc::new(Catalog::default()));
+    let own = Arc::clone(log);
+    let body: TaskBody =
+        Box::new(move |reporter| Box::pin(catalog_feed::follow(Arc::clone(&own), publish.clone(), reporter)));
+    tasks.start("catalog", false, Arc::new(body));
+    let counts = CountsBoard::default();
+    let (board, own) = (counts.clone(), Arc::clone(log));
+    let body: TaskBody =
+        Box::new(move |reporter| Box::pin(counts_feed::follow(Arc::clone(&own), board.clone(), reporter)));
+    tasks.start("counts", false, Arc::new(body));
+    (catalog, counts)
+}
+
+/// What each task runs, by name.
+struct Bodies {
     log: Arc<dyn Log>,
+    bodies: BTreeMap<String, Arc<TaskBody>>,
 }
 
-impl Starter {
-    fn start(&mut self, name: &str, body: TaskBody) {
-        let paused = self.paused.contains(name);
-        self.handles.push(self.tasks.spawn(name, paused, self.shutdown.clone(), body));
-    }
-
-    /// The catalog that rosters judge by, and the counts that the API shows.
-    fn feeds(&mut self) -> (watch::Receiver<Arc<Catalog>>, CountsBoard) {
-        let (publish, catalog) = watch::channel(Arc::new(Catalog::default()));
-        let log = Arc::clone(&self.log);
-        self.start(
-            "catalog",
-            Box::new(move |reporter| {
-                Box::pin(catalog_feed::follow(Arc::clone(&log), publish.clone(), reporter))
-            }),
-        );
-        let counts = CountsBoard::default();
-        let (board, log) = (counts.clone(), Arc::clone(&self.log));
-        self.start(
-            "counts",
-            Box::new(move |reporter| {
-                Box::pin(counts_feed::follow(Arc::clone(&log), board.clone(), reporter))
-            }),
-        );
-        (catalog, counts)
+impl Bodies {
+    fn put(&mut self, name: String, body: TaskBody) {
+        self.bodies.insert(name, Arc::new(body));
     }
 
     fn rosters(
@@ -174,8 +203,8 @@ impl Starter {
                 catalog: catalog.clone(),
                 tombstone_retention: retention,
             };
-            let name = roster_task::name(partition);
-            self.start(&name, Box::new(move |reporter| Box::pin(task.clone().run(reporter))));
+            let body: TaskBody = Box::new(move |reporter| Box::pin(task.clone().run(reporter)));
+            self.put(roster_task::name(partition), body);
         }
     }
 
@@ -186,7 +215,7 @@ impl Starter {
             names.push((sink.name.clone(), sink.lists_members));
             let task = SinkTask { log: Arc::clone(&self.log), wiring: Arc::new(sink) };
             let name = sink_task::name(&task.wiring.name);
-            self.start(&name, Box::new(move |reporter| Box::pin(task.clone().run(reporter))));
+            self.put(name, Box::new(move |reporter| Box::pin(task.clone().run(reporter))));
         }
         names
     }
@@ -200,7 +229,7 @@ impl Starter {
             let commands = Arc::new(tokio::sync::Mutex::new(receiver));
             let task = SourceTask { log: Arc::clone(&self.log), wiring: Arc::new(source), commands };
             let name = source_task::name(task.wiring.name.as_str());
-            self.start(&name, Box::new(move |reporter| Box::pin(task.clone().run(reporter))));
+            self.put(name, Box::new(move |reporter| Box::pin(task.clone().run(reporter))));
         }
         senders
     }

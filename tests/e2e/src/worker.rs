@@ -25,6 +25,8 @@ pub struct Worker {
     binary: PathBuf,
     /// Variables that its topology takes values from.
     variables: Vec<(String, String)>,
+    /// Its name among several.
+    id: Option<String>,
     child: Option<Child>,
 }
 
@@ -38,7 +40,14 @@ impl Worker {
         let http_port = free_port();
         let topology = topology.replace("HTTP", &format!("127.0.0.1:{http_port}"));
         std::fs::write(folder.path().join("topology.yaml"), topology)?;
-        Ok(Self { folder, http_port, binary: binary()?, variables: Vec::new(), child: None })
+        Ok(Self { folder, http_port, binary: binary()?, variables: Vec::new(), id: None, child: None })
+    }
+
+    /// Gives it a name: one of several of a log.
+    #[must_use]
+    pub fn named(mut self, id: &str) -> Self {
+        self.id = Some(id.to_owned());
+        self
     }
 
     /// Sets an environment variable for it and for the commands asked of it.
@@ -72,6 +81,9 @@ impl Worker {
             std::fs::OpenOptions::new().create(true).append(true).open(self.folder.path().join("log.txt"))?;
         let mut command = Command::new(&self.binary);
         command.arg("-c").arg(self.config()).arg("run").envs(self.variables());
+        if let Some(id) = &self.id {
+            command.args(["--worker-id", id]);
+        }
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
         if let Some(crash_at) = crash_at {
             command.env("ROLLCALL_CRASH_AT", crash_at);
@@ -95,6 +107,16 @@ impl Worker {
             Some(child) => Ok(child.try_wait()?),
             None => Ok(None),
         }
+    }
+
+    /// Sends it a signal: STOP and CONT make a worker that others take for dead.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub async fn signal(&self, name: &str) -> Result<(), Failure> {
+        let pid = self.pid().ok_or("it does not run")?;
+        Command::new("kill").args(["-s", name, &pid.to_string()]).status().await?;
+        Ok(())
     }
 
     /// kill -9.

@@ -15,12 +15,14 @@ use rollcall_log_embedded::{EmbeddedLog, EmbeddedLogConfig};
 use rollcall_log_kafka::{KafkaLog, KafkaLogConfig};
 use rollcall_model::{Fault, LogId};
 use rollcall_runtime::log_copy::{self, CopyPlan, Copying};
+use rollcall_runtime::topology::LogConfig;
 use serde_json::json;
 
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 use crate::settings::Settings;
 use crate::wire;
+use crate::wire_kafka::kafka_config;
 
 /// How often JSON says how far it is.
 const LINE_INTERVAL: Duration = Duration::from_secs(1);
@@ -35,7 +37,8 @@ pub(super) enum Log {
 ///
 /// The copy keeps the log's id and partitions, so sinks and slots go on where they are; nothing is read from the source
 /// again. First `rollcall pause` every source, wait until nobody is behind (`rollcall topic describe identity-changes`),
-/// and stop rollcall. Cut short, it is run again and goes on. Then name the new place in topology.yaml. JSON lines:
+/// and stop rollcall. How a Kafka is spoken to (TLS, SASL, copies) comes from topology.yaml where its log is one. Cut
+/// short, it is run again and goes on. Then name the new place in topology.yaml. JSON lines:
 /// {copied, total, done}, and last {records, tasks, done}; with --plan {log_id, partitions, epoch, topics, tasks}.
 /// Records are counted in offsets: compaction leaves fewer.
 #[derive(Debug, Args)]
@@ -98,9 +101,14 @@ type Opened = Arc<dyn rollcall_model::Log>;
 
 impl Opener {
     fn of(settings: &Settings) -> Result<Self, Failure> {
-        let topology = settings.topology()?;
-        let kafka = KafkaLogConfig::new("", "", topology.log.partitions());
-        Ok(Self { embedded: wire::embedded_config(&topology.log), kafka })
+        let log = settings.topology()?.log;
+        let (mut embedded, mut kafka) =
+            (EmbeddedLogConfig::default(), KafkaLogConfig::new("", "", log.partitions()));
+        match &log {
+            LogConfig::Embedded(config) => embedded = wire::embedded_config(config),
+            LogConfig::Kafka(config) => kafka = kafka_config(config),
+        }
+        Ok(Self { embedded, kafka })
     }
 
     fn kafka(&self, brokers: &str, prefix: &str, partitions: u16) -> KafkaLogConfig {

@@ -50,8 +50,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the topology until SIGTERM or Ctrl-C
-    Run,
+    Run(run::Run),
     Check(check::Check),
     Setup(setup::Setup),
     Teardown(setup::Teardown),
@@ -88,7 +87,7 @@ struct Asking {
 impl Cli {
     /// Whether it is the instance itself, which says what it does.
     pub(crate) fn is_worker(&self) -> bool {
-        matches!(self.command, Command::Run)
+        matches!(self.command, Command::Run(_))
     }
 
     /// Does it.
@@ -100,7 +99,7 @@ impl Cli {
             Ok::<_, Failure>(Asking { client: Client::new(&settings)?, output, settings })
         };
         match self.command {
-            Command::Run => run::run(&settings()?).await,
+            Command::Run(command) => command.execute(&settings()?).await,
             Command::Check(check) if check.wants_schema() => check.schema(output),
             Command::Check(check) => check.check(&settings()?, output),
             Command::Setup(command) => command.execute(&settings()?, output).await,

@@ -4,7 +4,7 @@ use clap::Args;
 use rollcall_model::SourceName;
 use rollcall_postgres_wire::{ConnectConfig, connect, sql_fault};
 use rollcall_runtime::topology::{
-    ClickHouseSinkConfig, ClickHouseUrl, CountsSinkConfig, LogConfig, SinkConfig, SourceConfig, Topology,
+    ClickHouseSinkConfig, ClickHouseUrl, CountsSinkConfig, SinkConfig, SourceConfig, Topology,
 };
 use rollcall_source_postgres::{PostgresSourceConfig, apply_setup, setup_sql, teardown};
 use serde::Serialize;
@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 use crate::settings::Settings;
-use crate::wire::{clickhouse_preset, counts_preset, postgres_config};
+use crate::wire::{clickhouse_preset, counts_preset, postgres_config, worker_folder};
 
 /// Prepare the databases: publication, replica identities, grants, sink tables
 ///
@@ -114,11 +114,11 @@ fn sources<'t>(
     topology: &'t Topology,
     wanted: &Wanted<'_>,
 ) -> Result<Vec<(&'t SourceName, PostgresSourceConfig)>, Failure> {
-    let LogConfig::Embedded(log) = &topology.log;
+    let folder = worker_folder(&topology.log, "setup");
     let mut found = Vec::new();
     for (name, source) in topology.sources.iter().filter(|(name, _)| wanted.has(name.as_str())) {
         let SourceConfig::Postgres(config) = source;
-        found.push((name, postgres_config(name, config, &log.path)?));
+        found.push((name, postgres_config(name, config, &folder)?));
     }
     Ok(found)
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
+use reqwest::Method;
 use rollcall_model::log::PollLimit;
 use rollcall_model::{EnvironmentId, Fault, FillReport, IdentityKey, Input, Partition, SegmentId, Topic};
 use rollcall_roster::Catalog;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::oneshot;
 
@@ -35,10 +36,14 @@ pub(super) struct VerifyBody {
     repair: bool,
 }
 
-pub(super) async fn verify(State(app): State<Arc<App>>, Json(body): Json<VerifyBody>) -> Answer {
+pub(super) async fn verify(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Json(body): Json<VerifyBody>,
+) -> Answer {
     let catalog = Arc::clone(&app.catalog.borrow());
     let environment_id = known(&catalog, body.segment.as_ref(), body.environment.as_ref())?;
-    refuse_while_filling(&app)?;
+    refuse_while_filling(&app, &headers).await?;
     refuse_while_replaying(&app).await?;
     let verifier = Verifier { log: &app.log, admin: &app.admin, catalog, sinks: app.sinks.clone() };
     let wanted = Wanted { segment_id: body.segment, environment_id, repair: body.repair };
@@ -49,12 +54,12 @@ pub(super) async fn verify(State(app): State<Arc<App>>, Json(body): Json<VerifyB
 }
 
 /// A sink that is being filled for the first time, or anew, reads no checks yet: it would only be waited for in vain.
-fn refuse_while_filling(app: &App) -> Result<(), Refusal> {
-    let board = app.tasks.board().snapshot();
+async fn refuse_while_filling(app: &App, headers: &HeaderMap) -> Result<(), Refusal> {
+    let board = app.board_of_all(headers).await?;
     let filling = app.sinks.iter().map(|(name, _)| name).find(|name| {
         let status = board.get(&crate::sink_task::name(name));
         status.is_some_and(|s| {
-            s.state == TaskState::Running && s.facts.get("bootstrapping") == Some(&true.into())
+            s.get("state") == Some(&"running".into()) && s.get("bootstrapping") == Some(&true.into())
         })
     });
     match filling {
@@ -80,13 +85,17 @@ fn known(
     name.map(|name| environment(catalog, name).map(|found| found.id.clone())).transpose()
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 pub(super) struct BackfillBody {
     source: String,
     pause: Option<bool>,
 }
 
-pub(super) async fn backfill(State(app): State<Arc<App>>, Json(body): Json<BackfillBody>) -> Answer {
+pub(super) async fn backfill(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Json(body): Json<BackfillBody>,
+) -> Answer {
     let Some(commands) = app.sources.get(&body.source) else {
         let names: Vec<_> = app.sources.keys().cloned().collect();
         return Err(Refusal::not_found(format!(
@@ -96,6 +105,10 @@ pub(super) async fn backfill(State(app): State<Arc<App>>, Json(body): Json<Backf
         )));
     };
     let task = crate::source_task::name(&body.source);
+    let passed_on = json!(body);
+    if let Some(answer) = app.elsewhere(&headers, &task, Method::POST, "/backfill", Some(&passed_on)).await? {
+        return Ok(answer);
+    }
     let failed =
         app.tasks.board().snapshot().get(&task).is_some_and(|status| status.state == TaskState::Failed);
     if failed && body.pause.is_none() {
@@ -162,25 +175,42 @@ pub(super) async fn fill(State(app): State<Arc<App>>, Json(body): Json<FillBody>
 }
 
 /// `POST /tasks/<task>/pause` and `/resume`; a task's name may hold a slash.
-pub(super) async fn task(State(app): State<Arc<App>>, Path(path): Path<String>) -> Answer {
+pub(super) async fn task(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Path(path): Path<String>,
+) -> Answer {
     let (name, pause) = match path.rsplit_once('/') {
         Some((name, "pause")) => (name, true),
         Some((name, "resume")) => (name, false),
         Some(_) | None => return Err(Refusal::not_found("a task can be asked to pause or to resume")),
     };
-    app.tasks.wish(name, pause).map_err(|names| {
+    let path = format!("/tasks/{path}");
+    if let Some(answer) = app.elsewhere(&headers, name, Method::POST, &path, None).await? {
+        return Ok(answer);
+    }
+    app.tasks.wish(name, pause).map_err(|_| {
+        let names: Vec<_> = app.names.iter().map(String::as_str).collect();
         Refusal::not_found(format!("there is no task '{name}'; there are {}", names.join(", ")))
     })?;
     app.admin.remember_pause(name, pause).await?;
     Ok(Json(json!({ "task": name, "paused": pause })))
 }
 
-pub(super) async fn rebuild(State(app): State<Arc<App>>, Path(sink): Path<String>) -> Answer {
+pub(super) async fn rebuild(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Path(sink): Path<String>,
+) -> Answer {
     let name = crate::sink_task::name(&sink);
     known_sink(&app, &sink)?;
+    let path = format!("/rebuild/{sink}");
+    if let Some(answer) = app.elsewhere(&headers, &name, Method::POST, &path, None).await? {
+        return Ok(answer);
+    }
     with_stopped(&app, &sink, SinkTask::ask_reset(&app.log, &sink)).await?;
     // Paused or not: it is to be filled.
-    if app.admin.paused().await.contains(&name) {
+    if app.admin.paused().await?.contains(&name) {
         app.admin.remember_pause(&name, false).await?;
         app.tasks.wish(&name, false).map_err(|_| Refusal::not_found(format!("there is no task '{name}'")))?;
     }
@@ -228,7 +258,7 @@ pub(super) async fn apply(State(app): State<Arc<App>>, Json(body): Json<ApplyBod
         let lines: Vec<_> = faults.iter().map(ToString::to_string).collect();
         Refusal::new(StatusCode::BAD_REQUEST, lines.join("\n"))
     })?;
-    let differences = app.admin.plan(&topology).await;
+    let differences = app.admin.plan(&topology).await?;
     if !body.plan {
         app.admin.apply(&topology).await?;
     }

@@ -4,13 +4,15 @@
 //! where one is set, since it shows personal data.
 
 mod act;
+mod elsewhere;
 mod preview;
 mod read;
 mod replay;
 mod topics;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -26,6 +28,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::admin::Admin;
 use crate::counts_feed::CountsBoard;
+use crate::peers::Peers;
 use crate::roster_store::RosterStores;
 use crate::source_task::SourceCommand;
 use crate::tasks::{TaskState, Tasks};
@@ -34,7 +37,12 @@ use crate::wiring::{ListMembers, Mirror};
 /// What the handlers share.
 pub(crate) struct App {
     pub(crate) log: Arc<dyn Log>,
-    pub(crate) tasks: Tasks,
+    pub(crate) tasks: Arc<Tasks>,
+    /// Whether this worker knows what it runs.
+    pub(crate) joined: AtomicBool,
+    /// Every task that workers share, wherever it runs.
+    pub(crate) names: BTreeSet<String>,
+    pub(crate) peers: Arc<Peers>,
     pub(crate) catalog: watch::Receiver<Arc<Catalog>>,
     pub(crate) counts: CountsBoard,
     pub(crate) stores: RosterStores,
@@ -163,8 +171,12 @@ fn equal_in_constant_time(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |differs, (x, y)| differs | (x ^ y)) == 0
 }
 
-/// Ready: every task that should run does.
+/// Ready: every task that should run here does.
 async fn ready(State(app): State<Arc<App>>) -> Response {
+    if !app.joined.load(Ordering::Relaxed) {
+        let waiting = "waiting for the group of workers\n".to_owned();
+        return (StatusCode::SERVICE_UNAVAILABLE, waiting).into_response();
+    }
     let waiting: Vec<_> = app
         .tasks
         .board()

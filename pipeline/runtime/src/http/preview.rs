@@ -1,5 +1,6 @@
 //! `POST /preview`: a draft and where it would stand in; whom it matches, and what to know about the numbers, out.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use rollcall_model::{
     CountState, EnvironmentDoc, EnvironmentId, Fault, GateMode, Listed, ListedPage, SegmentDoc, SegmentId,
 };
@@ -16,12 +17,11 @@ use rollcall_roster::Catalog;
 use rollcall_rules::CompiledSegment;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::read::{environment, no_mirror};
 use super::{Answer, App, Refusal};
 use crate::preview::{Preview, has_split};
-use crate::tasks::TaskState;
 
 /// The platform lets an operand have 2 million signs.
 pub(super) const BODY_BYTES_MAX: usize = 16 << 20;
@@ -52,7 +52,11 @@ enum Only {
     Leave,
 }
 
-pub(super) async fn preview(State(app): State<Arc<App>>, body: Result<Bytes, BytesRejection>) -> Answer {
+pub(super) async fn preview(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer {
     let body = body.map_err(|rejected| Refusal::new(rejected.status(), rejected.body_text()))?;
     let body: PreviewBody = serde_json::from_slice(&body)
         .map_err(|e| Refusal::new(StatusCode::BAD_REQUEST, format!("the request can't be read: {e}")))?;
@@ -74,7 +78,8 @@ pub(super) async fn preview(State(app): State<Arc<App>>, body: Result<Bytes, Byt
     // Before the mirror is read: what it says is no older.
     let mut facts = facts(&app, environment, against);
     let key = key(against, body.key, draft.key.as_ref());
-    let mut notes = notes(&app, &catalog, environment);
+    let board = app.board_of_all(&headers).await?;
+    let mut notes = notes(&app, &board, &catalog, environment);
     notes.extend(has_split(&draft.rules).then(|| key.note()));
     let preview = Preview {
         compiled: Arc::new(compile(&key.text, environment, draft)),
@@ -192,7 +197,12 @@ fn facts(app: &App, environment: &EnvironmentDoc, against: Option<&SegmentDoc>) 
 }
 
 /// Why the numbers may not be what would come.
-fn notes(app: &App, catalog: &Catalog, environment: &EnvironmentDoc) -> Vec<String> {
+fn notes(
+    app: &App,
+    board: &BTreeMap<String, Map<String, Value>>,
+    catalog: &Catalog,
+    environment: &EnvironmentDoc,
+) -> Vec<String> {
     let mut notes = Vec::new();
     let organisation = &environment.organisation_id;
     match catalog.gate(organisation) {
@@ -210,12 +220,11 @@ fn notes(app: &App, catalog: &Catalog, environment: &EnvironmentDoc) -> Vec<Stri
             environment.id, environment.owner
         ));
     }
-    let board = app.tasks.board().snapshot();
     for name in app.sinks.iter().filter(|(_, lists)| *lists).map(|(name, _)| crate::sink_task::name(name)) {
         let Some(status) = board.get(&name) else { continue };
-        if status.state != TaskState::Running {
+        if status.get("state") != Some(&"running".into()) {
             notes.push(format!("{name} is not running: what it wrote is looked at, and may be old"));
-        } else if status.facts.get("bootstrapping") == Some(&true.into()) {
+        } else if status.get("bootstrapping") == Some(&true.into()) {
             notes.push(format!("{name} is still being filled from the log: identities are missing"));
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode, Uri};
 use rollcall_model::{
     CountState, EnvironmentId, Fault, Fetched, IdentityKey, NativeId, Partition, QuarantineRecord, SegmentId,
     SourceName, Topic,
@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Answer, App, Refusal};
+use crate::clock::now_us;
 use crate::read_to_end::read_all;
 use crate::roster_store::PartitionStore;
 use crate::wiring::MembersRequest;
@@ -23,24 +24,19 @@ use crate::wiring::MembersRequest;
 /// Members of one answer at most.
 const MEMBERS_LIMIT_MAX: u32 = 1_000;
 
-pub(super) async fn status(State(app): State<Arc<App>>) -> Answer {
-    let board = app.tasks.board().snapshot();
+pub(super) async fn status(State(app): State<Arc<App>>, headers: HeaderMap) -> Answer {
+    let board = app.board_of_all(&headers).await?;
     let mut sources = Vec::new();
     let mut tasks = Vec::new();
     let now_us = now_us();
-    for (name, status) in &board {
-        let mut task = json!({ "task": name });
-        if let (Some(task), Ok(Value::Object(fields))) = (task.as_object_mut(), serde_json::to_value(status))
-        {
-            task.extend(fields);
-        }
+    for (name, mut task) in board.clone() {
         if let Some(source) = name.strip_prefix("source/") {
             let as_of_us = app.counts.as_of_us(&SourceName::from(source), app.log.partitions());
-            if let (Some(task), Some(as_of_us)) = (task.as_object_mut(), as_of_us) {
+            if let Some(as_of_us) = as_of_us {
                 task.insert("lag_seconds".to_owned(), json!(((now_us - as_of_us).max(0) as f64) / 1e6));
             }
-            let backfill = status.facts.get("backfill").cloned().unwrap_or(Value::Null);
-            let done = status.facts.get("backfill_done").cloned().unwrap_or(Value::Null);
+            let backfill = task.get("backfill").cloned().unwrap_or(Value::Null);
+            let done = task.get("backfill_done").cloned().unwrap_or(Value::Null);
             sources.push(json!({
                 "name": source, "as_of_us": as_of_us, "backfill": backfill, "backfill_done": done,
             }));
@@ -49,9 +45,9 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Answer {
     }
     let fills: Vec<_> = board
         .iter()
-        .filter_map(|(name, status)| {
+        .filter_map(|(name, task)| {
             let partition: u16 = name.strip_prefix("roster/")?.parse().ok()?;
-            let jobs = status.facts.get("fills")?.as_u64().filter(|jobs| *jobs > 0)?;
+            let jobs = task.get("fills")?.as_u64().filter(|jobs| *jobs > 0)?;
             Some(json!({ "partition": partition, "jobs": jobs }))
         })
         .collect();
@@ -60,13 +56,6 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Answer {
         "log_id": app.log.id(), "partitions": app.log.partitions(), "tasks": tasks, "sources": sources,
         "fills": fills, "parked": parked,
     })))
-}
-
-/// The wall clock, for showing lag only.
-#[allow(clippy::disallowed_methods)]
-fn now_us() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 /// The identities with a change in quarantine.
@@ -165,20 +154,31 @@ pub(super) struct ExplainQuery {
     identity: String,
 }
 
-pub(super) async fn explain(State(app): State<Arc<App>>, Query(query): Query<ExplainQuery>) -> Answer {
+pub(super) async fn explain(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    uri: Uri,
+    Query(query): Query<ExplainQuery>,
+) -> Answer {
     let catalog = Arc::clone(&app.catalog.borrow());
     let environment = environment(&catalog, &query.environment)?;
     let Some(segment) = catalog.segment(&query.segment) else {
         return Err(Refusal::not_found(format!("there is no segment '{}'", query.segment)));
     };
     let (stores, log, identity) = (app.stores.clone(), Arc::clone(&app.log), query.identity.clone());
+    let here = |partition: &Partition| app.tasks.has(&crate::roster_task::name(*partition));
+    let here: Vec<Partition> = (0..log.partitions()).map(Partition).filter(here).collect();
     let (environment_id, owner) = (environment.id.clone(), environment.owner.clone());
     let found = tokio::task::spawn_blocking(move || {
-        find_identity(&stores, log.partitions(), &owner, &environment_id, &identity)
+        find_identity(&stores, &here, log.partitions(), &owner, &environment_id, &identity)
     });
     let found =
         found.await.map_err(|e| Fault::bug("the search for an identity broke off").from_source(e))??;
     let Some(stored) = found else {
+        let path = format!("/explain?{}", uri.query().unwrap_or_default());
+        if let Some(answer) = app.anywhere(&headers, &path).await {
+            return Ok(answer);
+        }
         return Err(Refusal::not_found(format!(
             "there is no identity '{}' in environment {}, neither by identifier nor by id",
             query.identity, environment.id
@@ -207,9 +207,11 @@ pub(super) async fn explain(State(app): State<Arc<App>>, Query(query): Query<Exp
     })))
 }
 
-/// By native id at once, by identifier in a walk over the stores.
+/// By native id at once, by identifier in a walk over the stores of the partitions that are judged here: those of others
+/// may be old.
 fn find_identity(
     stores: &crate::roster_store::RosterStores,
+    here: &[Partition],
     partitions: u16,
     owner: &SourceName,
     environment: &EnvironmentId,
@@ -217,14 +219,15 @@ fn find_identity(
 ) -> Result<Option<Stored>, Fault> {
     if let Ok(number) = identity.parse::<i64>() {
         let key = IdentityKey { source: owner.clone(), id: NativeId::Int(number) };
-        let store = PartitionStore::view(stores.clone(), key.partition(partitions));
-        let stored = store.get(&key.sort_bytes())?;
+        let partition = key.partition(partitions);
+        let store = PartitionStore::view(stores.clone(), partition);
+        let stored = if here.contains(&partition) { store.get(&key.sort_bytes())? } else { None };
         if stored.as_ref().and_then(Stored::image).is_some_and(|image| image.environment_id == *environment) {
             return Ok(stored);
         }
     }
-    for partition in (0..partitions).map(Partition) {
-        let store = PartitionStore::view(stores.clone(), partition);
+    for partition in here {
+        let store = PartitionStore::view(stores.clone(), *partition);
         let mut after: Option<Vec<u8>> = None;
         loop {
             let rows = store.scan(after.as_deref(), 1_000)?;
@@ -244,10 +247,9 @@ fn find_identity(
     Ok(None)
 }
 
-pub(super) async fn backfills(State(app): State<Arc<App>>) -> Answer {
-    let board = app.tasks.board().snapshot();
-    let of =
-        |name: &String| board.get(&format!("source/{name}")).and_then(|s| s.facts.get("backfill").cloned());
+pub(super) async fn backfills(State(app): State<Arc<App>>, headers: HeaderMap) -> Answer {
+    let board = app.board_of_all(&headers).await?;
+    let of = |name: &String| board.get(&format!("source/{name}")).and_then(|s| s.get("backfill").cloned());
     let backfills: Vec<_> =
         app.sources.keys().map(|name| json!({ "source": name, "backfill": of(name) })).collect();
     Ok(Json(json!({ "backfills": backfills })))

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
+use reqwest::Method;
 use rollcall_model::{Fault, Partition, Topic};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{Answer, App, Refusal};
@@ -19,7 +20,7 @@ use crate::whence::Whence;
 /// A paused task has let go of its place in the log by then.
 const LET_GO: Duration = Duration::from_millis(200);
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 pub(super) struct ReplayBody {
     from: Whence,
     partitions: Option<BTreeSet<Partition>>,
@@ -32,6 +33,7 @@ pub(super) struct ReplayBody {
 /// Answers what will be done, and how far it is where it is under way already.
 pub(super) async fn begin(
     State(app): State<Arc<App>>,
+    headers: HeaderMap,
     Path(sink): Path<String>,
     Json(body): Json<ReplayBody>,
 ) -> Answer {
@@ -40,15 +42,22 @@ pub(super) async fn begin(
     let same = |replay: &replay::Replay| replay.wanted == wanted;
     let is_underway = replay::underway(&*app.log).await?.get(&sink).is_some_and(|(replay, _)| same(replay));
     if is_underway && !body.plan {
-        return progress(State(app), Path(sink)).await;
+        return progress(State(app), headers, Path(sink)).await;
     }
     let stretches = replay::plan(&app.log, &sink, &wanted).await?;
     let plan = replay::planned(&*app.log, &stretches).await?;
     if !body.plan && !stretches.is_empty() {
+        let task = crate::sink_task::name(&sink);
+        let given = serde_json::to_value(&body)
+            .map_err(|e| Fault::bug("a wish for a replay has no JSON").from_source(e))?;
+        let path = format!("/replay/{sink}");
+        if let Some(answer) = app.elsewhere(&headers, &task, Method::POST, &path, Some(&given)).await? {
+            return Ok(answer);
+        }
         // Where the sink stands by then is asked anew.
         with_stopped(&app, &sink, replay::begin(&app.log, &sink, &wanted)).await?;
     }
-    let mut answer = progress(State(app), Path(sink)).await?;
+    let mut answer = progress(State(app), headers, Path(sink)).await?;
     if let Some(answer) = answer.as_object_mut() {
         answer.insert("plan".to_owned(), json!(plan));
     }
@@ -56,17 +65,20 @@ pub(super) async fn begin(
 }
 
 /// The replay under way: what the sink's progress says, whichever worker runs it.
-pub(super) async fn progress(State(app): State<Arc<App>>, Path(sink): Path<String>) -> Answer {
+pub(super) async fn progress(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Path(sink): Path<String>,
+) -> Answer {
     known(&app, &sink)?;
     let underway = replay::underway(&*app.log).await?.remove(&sink);
     let replay = underway.map(|(replay, reads)| {
         json!({ "number": replay.number, "from": replay.wanted.from, "partitions": replay.shown(&reads) })
     });
     let task = crate::sink_task::name(&sink);
-    let status = app.tasks.board().snapshot().remove(&task).map(serde_json::to_value);
-    let status = status.transpose().map_err(|e| Fault::bug("a status has no JSON").from_source(e))?;
+    let status = app.board_of_all(&headers).await?.remove(&task);
     let field = |name: &str| status.as_ref().and_then(|status| status.get(name)).cloned();
-    let paused = app.admin.paused().await.contains(&task);
+    let paused = app.admin.paused().await?.contains(&task);
     Ok(Json(json!({
         "sink": sink, "replay": replay, "paused": paused,
         "state": field("state"), "error": field("error"), "repair": field("repair"),
@@ -93,7 +105,7 @@ pub(super) async fn with_stopped<T>(
     work: impl Future<Output = Result<T, Fault>>,
 ) -> Result<T, Refusal> {
     let name = crate::sink_task::name(sink);
-    if app.admin.paused().await.contains(&name) {
+    if app.admin.paused().await?.contains(&name) {
         return Ok(work.await?);
     }
     app.tasks.wish(&name, true).map_err(|names| unknown(sink, &names))?;

@@ -1,13 +1,14 @@
 //! What the log must agree on (PROTOCOL.md §1, Topology): two workers that differ in it would guess.
 //!
-//! Secrets, addresses and tuning are left out: a worker may have its own.
+//! Secrets and tuning are left out: a worker may have its own. Addresses are too, but with a log that several workers
+//! share: there, another installation with the same prefix would write into its own databases what this one counted.
 
 use std::collections::BTreeMap;
 
 use rollcall_model::{Fingerprint, GateMode, OrganisationId, SourceName};
 use serde::{Deserialize, Serialize};
 
-use super::Topology;
+use super::{LogConfig, Topology};
 
 /// One source or sink as the log knows it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -18,6 +19,10 @@ pub struct AgreedPart {
     /// A source's platform.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<String>,
+    /// Where it is, without user and password. Several workers must mean the same database; one that is alone may find
+    /// it elsewhere tomorrow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
 }
 
 /// The part of a topology that all workers of a log share; kept in the log.
@@ -50,9 +55,11 @@ impl Agreement {
     /// What `topology` asks the log to agree on.
     #[must_use]
     pub fn of(topology: &Topology) -> Self {
-        let part = |kind: &str, platform: Option<&str>| AgreedPart {
+        let shared = matches!(topology.log, LogConfig::Kafka(_));
+        let part = |kind: &str, platform: Option<&str>, url: &str| AgreedPart {
             kind: kind.to_owned(),
             platform: platform.map(str::to_owned),
+            place: shared.then(|| place(url)).flatten(),
         };
         Self {
             partitions: topology.log.partitions(),
@@ -60,7 +67,7 @@ impl Agreement {
                 .sources
                 .iter()
                 .map(|(name, source)| {
-                    (name.clone(), part(source.type_name(), Some(source.platform().name())))
+                    (name.clone(), part(source.type_name(), Some(source.platform().name()), source.url()))
                 })
                 .collect(),
             gate_default: topology.gates.default,
@@ -68,7 +75,7 @@ impl Agreement {
             sinks: topology
                 .sinks
                 .iter()
-                .map(|(name, sink)| (name.clone(), part(sink.type_name(), None)))
+                .map(|(name, sink)| (name.clone(), part(sink.type_name(), None, sink.url())))
                 .collect(),
         }
     }
@@ -153,6 +160,19 @@ fn parts<K: Ord + std::fmt::Display>(
         let key = format!("{section}.{name}");
         match new.get(name) {
             None => all.push(Difference { line: format!("{key}: removed; {on_gone}"), key, refused: None }),
+            Some(other) if moved(part, other) => {
+                let at = |part: &AgreedPart| part.place.clone().unwrap_or_else(|| "elsewhere".to_owned());
+                all.push(Difference {
+                    line: format!(
+                        "{key}: at {} → {}; it must be the same database, or another installation has this log's \
+                         prefix: then set another log.prefix",
+                        at(part),
+                        at(other)
+                    ),
+                    key,
+                    refused: None,
+                });
+            }
             Some(other) if other != part => all.push(Difference {
                 line: format!("{key}: {} → {}", describe(part), describe(other)),
                 key,
@@ -171,6 +191,19 @@ fn parts<K: Ord + std::fmt::Display>(
             refused: None,
         });
     }
+}
+
+/// Whether it is the same but for where it is.
+fn moved(old: &AgreedPart, new: &AgreedPart) -> bool {
+    old.place != new.place && (&old.kind, &old.platform) == (&new.kind, &new.platform)
+}
+
+/// Host, port and database of a URL: nothing of it is secret.
+fn place(url: &str) -> Option<String> {
+    let url = url::Url::parse(url).ok()?;
+    let port =
+        url.port_or_known_default().or_else(|| url.scheme().starts_with("postgres").then_some(5432))?;
+    Some(format!("{}:{port}{}", url.host_str().unwrap_or_default(), url.path().trim_end_matches('/')))
 }
 
 fn gate(key: &str, old: Option<GateMode>, new: Option<GateMode>, effective: GateMode) -> Difference {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use rollcall_model::{GateMode, OrganisationId};
 use serde_json::{Value, json};
 
+use super::kafka::KafkaLogConfig;
 use super::reader::{Reader, Section};
 use super::schema::{Key, Kind, Need, Shape, choice, object, prose, section};
 use super::secret::{ClickHouseUrl, Secret};
@@ -52,7 +53,7 @@ const PRESET: Kind = Kind::Choice(&["native", "flagsmith"]);
 pub(super) const NAME_PATTERN: &str = "^[a-z][a-z0-9_-]{0,31}$";
 pub(super) const SOURCE_TYPES: &[&str] = &["postgres"];
 pub(super) const SINK_TYPES: &[&str] = &["clickhouse", "counts"];
-pub(super) const LOG_TYPES: &[&str] = &["embedded"];
+pub(super) const LOG_TYPES: &[&str] = &["embedded", "kafka"];
 pub(super) const GATE_MODES: &[&str] = &["on", "off", "exclude"];
 pub(super) const GATE_DEFAULTS: &[&str] = &["on", "off"];
 
@@ -209,6 +210,8 @@ pub enum Preset {
 pub enum LogConfig {
     /// On local disk, in process.
     Embedded(EmbeddedLogConfig),
+    /// On Apache Kafka.
+    Kafka(Box<KafkaLogConfig>),
 }
 
 impl LogConfig {
@@ -217,6 +220,16 @@ impl LogConfig {
     pub fn partitions(&self) -> u16 {
         match self {
             Self::Embedded(log) => log.partitions,
+            Self::Kafka(log) => log.keys.partitions,
+        }
+    }
+
+    /// How long a deleted identity is remembered.
+    #[must_use]
+    pub fn tombstone_retention_days(&self) -> u32 {
+        match self {
+            Self::Embedded(log) => log.tombstone_retention_days,
+            Self::Kafka(log) => log.keys.tombstone_retention_days,
         }
     }
 }
@@ -234,6 +247,13 @@ impl SourceConfig {
     pub const fn type_name(&self) -> &'static str {
         match self {
             Self::Postgres(_) => "postgres",
+        }
+    }
+    /// Where it is, with what may be secret.
+    #[must_use]
+    pub(super) fn url(&self) -> &str {
+        match self {
+            Self::Postgres(source) => source.url.expose(),
         }
     }
     /// Whose rows it reads.
@@ -261,6 +281,17 @@ impl SinkConfig {
         match self {
             Self::ClickHouse(_) => "clickhouse",
             Self::Counts(_) => "counts",
+        }
+    }
+    /// Where it is, with what may be secret.
+    #[must_use]
+    pub(super) fn url(&self) -> &str {
+        match self {
+            Self::ClickHouse(sink) => match &sink.url {
+                ClickHouseUrl::Embedded => "",
+                ClickHouseUrl::Http(url) => url.expose(),
+            },
+            Self::Counts(sink) => sink.url.expose(),
         }
     }
     /// The longest a record waits for its batch, in milliseconds.
@@ -325,7 +356,7 @@ pub(super) fn json_schema() -> Value {
         "additionalProperties": false,
         "properties": {
             "rollcall": {"const": 1, "description": doc(&ROOT, "rollcall")},
-            "log": object(&EmbeddedLogConfig::SHAPE, Some(("embedded", true))),
+            "log": {"oneOf": [object(&EmbeddedLogConfig::SHAPE, Some(("embedded", true))), super::kafka::json_schema()]},
             "sources": {
                 "type": "object",
                 "description": doc(&ROOT, "sources"),

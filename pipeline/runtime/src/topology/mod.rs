@@ -10,6 +10,7 @@
 
 mod agreement;
 mod config;
+mod kafka;
 mod reader;
 mod schema;
 mod secret;
@@ -35,6 +36,7 @@ pub use config::{
     DEFAULT_PARTITIONS, DEFAULT_RECONCILE_MS, DEFAULT_RETENTION_BYTES_MAX, DEFAULT_RETENTION_MS,
     DEFAULT_TOMBSTONE_RETENTION_DAYS,
 };
+pub use kafka::{KafkaKeys, KafkaLogConfig, KafkaSasl, KafkaTls, SchemaRegistry};
 pub use secret::{ClickHouseUrl, Secret};
 
 use rollcall_model::SourceName;
@@ -117,6 +119,16 @@ impl Topology {
         match &mut self.log {
             // By components, so that no `./` is left in the middle of messages.
             LogConfig::Embedded(log) => log.path = folder.join(&log.path).components().collect(),
+            LogConfig::Kafka(log) => {
+                log.keys.path = folder.join(&log.keys.path).components().collect();
+                if let Some(tls) = &mut log.tls {
+                    for file in
+                        [&mut tls.ca_file, &mut tls.certificate_file, &mut tls.key_file].into_iter().flatten()
+                    {
+                        *file = folder.join(&*file).to_string_lossy().into_owned();
+                    }
+                }
+            }
         }
         self
     }

@@ -10,6 +10,7 @@ use super::config::{
     LOG_TYPES, LogConfig, NAME_PATTERN, PostgresSourceConfig, ROOT, SINK_TYPES, SOURCE_TYPES, SinkConfig,
     SourceConfig,
 };
+use super::kafka;
 use super::reader::{Reader, Section, join};
 use super::schema::{Kind, prose};
 use super::secret::ClickHouseUrl;
@@ -37,7 +38,29 @@ pub(super) fn read(reader: &mut Reader<'_>, root: &Node) -> Option<Topology> {
     };
     let http = read_http(reader, &section);
     form?;
-    Some(Topology { log: log?, sources: sources?, gates: gates?, sinks: sinks?, http: http? })
+    let topology = Topology { log: log?, sources: sources?, gates: gates?, sinks: sinks?, http: http? };
+    check_spread(reader, &section, &topology);
+    Some(topology)
+}
+
+/// What lives in one process can't be where tasks move between workers.
+fn check_spread(reader: &mut Reader<'_>, root: &Section<'_>, topology: &Topology) {
+    if matches!(topology.log, LogConfig::Embedded(_)) {
+        return;
+    }
+    let at = root.node("sinks").map_or(At::START, |(at, _)| at);
+    for (name, sink) in &topology.sinks {
+        if let SinkConfig::ClickHouse(sink) = sink
+            && sink.url == ClickHouseUrl::Embedded
+        {
+            reader.fault_with(
+                at,
+                &join(&join("sinks", name), "url"),
+                "'embedded' lives inside one worker, and with log.type kafka the sink moves between workers",
+                "give the URL of a ClickHouse server: http(s)://host:8123",
+            );
+        }
+    }
 }
 
 fn required<'n>(
@@ -109,7 +132,9 @@ fn kind<'k>(
 }
 
 fn read_log(reader: &mut Reader<'_>, at: At, node: &Node) -> Option<LogConfig> {
-    kind(reader, at, node, "log", "", LOG_TYPES)?;
+    if kind(reader, at, node, "log", "", LOG_TYPES)? == "kafka" {
+        return kafka::read(reader, at, node).map(|log| LogConfig::Kafka(Box::new(log)));
+    }
     let section = reader.section(at, node, "log", &EmbeddedLogConfig::SHAPE, &["type"])?;
     let log = EmbeddedLogConfig::read(reader, &section)?;
     if log.retention_bytes_max > log.bytes_max {

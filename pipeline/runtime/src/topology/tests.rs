@@ -43,7 +43,7 @@ fn with(old: &str, new: &str) -> String {
 #[test]
 fn the_example_of_the_design_is_read_whole() {
     let topology = parse(EXAMPLE).unwrap();
-    let LogConfig::Embedded(log) = &topology.log;
+    let LogConfig::Embedded(log) = &topology.log else { panic!("embedded") };
     assert_eq!((log.path.to_str(), log.partitions), (Some("./data"), 8));
     assert_eq!(log.tombstone_retention_days, 36);
     let SourceConfig::Postgres(source) = &topology.sources[&"core".into()];
@@ -150,7 +150,9 @@ fn variables_are_values_never_yaml() {
     let found = faults(&with("slot: rollcall", "slot: ${EVIL}"));
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].contains("sources.core.slot") && found[0].contains("the variable's value"), "{found:?}");
-    let LogConfig::Embedded(log) = parse(&with("partitions: 8", "partitions: ${NUMBER}")).unwrap().log;
+    let LogConfig::Embedded(log) = parse(&with("partitions: 8", "partitions: ${NUMBER}")).unwrap().log else {
+        panic!("embedded")
+    };
     assert_eq!(log.partitions, 16);
     assert!(faults(&with("./data", "'${not a name}'"))[0].contains("'${' starts a variable"));
 }

@@ -4,8 +4,10 @@
 //! the seed is printed first.
 #![allow(clippy::unwrap_used)]
 
+mod cluster;
 mod scene;
 
+use cluster::{Cluster, FAULTS};
 use rollcall_test_servers::PgVersion;
 use scene::Scene;
 
@@ -37,4 +39,17 @@ async fn postgres_18_ends_as_the_oracle_says() {
     scene.kill_under_load(1).await.unwrap();
     scene.come_to_rest().await.unwrap();
     scene.assert_exact().await.unwrap();
+}
+
+/// The same with the log on Kafka and three workers: killed, stopped and let go on as zombies, cut off from the broker,
+/// the broker itself restarted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c08_three_workers_on_kafka_end_as_the_oracle_says() {
+    for seed in seeds() {
+        println!("CRASH_SEED={seed}");
+        let mut scene = Scene::start_on(PgVersion::V15, seed, Some(Cluster::start(3))).await.unwrap();
+        scene.suffer(&FAULTS).await.unwrap();
+        scene.come_to_rest().await.unwrap();
+        scene.assert_exact().await.unwrap();
+    }
 }

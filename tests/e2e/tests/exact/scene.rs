@@ -14,8 +14,10 @@ use rollcall_test_servers::{ClickHouse, PgVersion, Postgres};
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, NoTls};
 
+use crate::cluster::Cluster;
+
 /// Every place between two side effects where a worker can be made to end.
-const FAILPOINTS: [&str; 7] = [
+pub(crate) const FAILPOINTS: [&str; 7] = [
     "source-decided",
     "source-committed",
     "source-released",
@@ -31,11 +33,13 @@ const GATED_OFF: i32 = 3;
 type Members = BTreeMap<(i64, i64), BTreeSet<i64>>;
 
 pub(crate) struct Scene {
-    rng: StdRng,
+    pub(crate) rng: StdRng,
     world: World,
     postgres: Postgres,
     clickhouse: ClickHouse,
-    worker: Worker,
+    pub(crate) workers: Vec<Worker>,
+    /// The broker and the workers' ways to it, with the log on Kafka.
+    pub(crate) cluster: Option<Cluster>,
     stop: Arc<AtomicBool>,
     steps: Arc<AtomicU64>,
     writers: Vec<JoinHandle<()>>,
@@ -43,6 +47,15 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) async fn start(version: PgVersion, seed: u64) -> Result<Self, Failure> {
+        Self::start_on(version, seed, None).await
+    }
+
+    /// With the embedded log and one worker, or on Kafka with several.
+    pub(crate) async fn start_on(
+        version: PgVersion,
+        seed: u64,
+        cluster: Option<Cluster>,
+    ) -> Result<Self, Failure> {
         let postgres = Postgres::start(version, &[]);
         let clickhouse = ClickHouse::temporary();
         let client = connect(&postgres).await?;
@@ -57,25 +70,33 @@ impl Scene {
         };
         let world = populate(&client, scale, seed).await?;
         let url = url(&postgres);
-        let worker = Worker::new(&format!(
-            "rollcall: 1\n\
-             log: {{ type: embedded, path: ./data, partitions: 4 }}\n\
-             sources:\n  core: {{ type: postgres, platform: flagsmith, url: \"{url}\", page_rows: 200, \
+        let rest = format!(
+            "sources:\n  core: {{ type: postgres, platform: flagsmith, url: \"{url}\", page_rows: 200, \
              heartbeat_ms: 500, large_transaction_rows: 1000 }}\n\
              gates: {{ default: on, organisations: {{ {GATED_OFF}: off }} }}\n\
              sinks:\n  clickhouse: {{ type: clickhouse, url: \"{}\", flush_age_ms: 200 }}\n  \
              counts: {{ type: counts, url: \"{url}\", preset: flagsmith }}\n\
              http: {{ listen: \"HTTP\" }}\n",
             clickhouse.url()
-        ))?;
-        let (code, _, said) = worker.say(&["setup"]).await?;
+        );
+        let logs = match &cluster {
+            None => vec!["{ type: embedded, path: ./data, partitions: 4 }".to_owned()],
+            Some(cluster) => cluster.logs(),
+        };
+        let mut workers = Vec::new();
+        for (number, log) in logs.iter().enumerate() {
+            let worker = Worker::new(&format!("rollcall: 1\nlog: {log}\n{rest}"))?;
+            workers.push(if cluster.is_some() { worker.named(&format!("w{number}")) } else { worker });
+        }
+        let (code, _, said) = workers[0].say(&["setup"]).await?;
         assert_eq!(code, 0, "rollcall setup: {said}");
         let mut scene = Self {
             rng: StdRng::seed_from_u64(seed),
             world,
             postgres,
             clickhouse,
-            worker,
+            workers,
+            cluster,
             stop: Arc::new(AtomicBool::new(false)),
             steps: Arc::new(AtomicU64::new(0)),
             writers: Vec::new(),
@@ -102,27 +123,30 @@ impl Scene {
                 let point = FAILPOINTS[(kill / 3 * 2 + kill % 3) % FAILPOINTS.len()];
                 format!("{point}:{}", self.rng.random_range(1..40))
             });
-            self.worker.start(at.as_deref())?;
+            let worker = &mut self.workers[0];
+            worker.start(at.as_deref())?;
             let patience = Duration::from_millis(self.rng.random_range(400..4_000));
             let deadline = tokio::time::Instant::now() + patience;
             // A failpoint ends it by itself; where it doesn't come to it in time, kill -9 does.
-            while tokio::time::Instant::now() < deadline && self.worker.ended()?.is_none() {
+            while tokio::time::Instant::now() < deadline && worker.ended()?.is_none() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            if let Some(status) = self.worker.ended()?
-                && status.code().is_some()
-            {
-                return Err(format!("it ended by itself with {status}:\n{}", self.worker.log_tail()).into());
-            }
-            self.worker.kill9().await?;
+            must_not_end_by_itself(worker)?;
+            worker.kill9().await?;
         }
         Ok(())
     }
 
     /// Ends the load and waits until everything written is counted.
     pub(crate) async fn come_to_rest(&mut self) -> Result<(), Failure> {
-        self.worker.start(None)?;
-        self.worker.wait_until_ready().await?;
+        for worker in &mut self.workers {
+            if worker.pid().is_none() {
+                worker.start(None)?;
+            }
+        }
+        for worker in &mut self.workers {
+            worker.wait_until_ready().await?;
+        }
         tokio::time::sleep(Duration::from_secs(2)).await;
         self.stop.store(true, Ordering::Relaxed);
         for writer in self.writers.drain(..) {
@@ -131,12 +155,12 @@ impl Scene {
         println!("{} steps of load", self.steps.load(Ordering::Relaxed));
         let client = connect(&self.postgres).await?;
         let row = client.query_one("SELECT (extract(epoch FROM clock_timestamp()) * 1e6)::int8", &[]).await?;
-        self.worker.wait_until_as_of(row.get(0)).await
+        self.workers[0].wait_until_as_of(row.get(0)).await
     }
 
     pub(crate) async fn assert_exact(&mut self) -> Result<(), Failure> {
-        let (code, lines) = self.worker.ask(&["verify"]).await?;
-        assert_eq!(code, 0, "verify: {lines:#?}\n{}", self.worker.log_tail());
+        let (code, lines) = self.workers[0].ask(&["verify"]).await?;
+        assert_eq!(code, 0, "verify: {lines:#?}\n{}", self.workers[0].log_tail());
         let mut client = connect(&self.postgres).await?;
         let verdict = oracle::judge(&mut client).await?;
         let gated: BTreeSet<i64> = self
@@ -167,7 +191,7 @@ impl Scene {
 
     /// The unsupported segments are those made to be, no more and no fewer, and each raises in the reference too.
     async fn assert_unsupported(&self, gated: &BTreeSet<i64>, raised: BTreeSet<i64>) -> Result<(), Failure> {
-        let (_, lines) = self.worker.ask(&["counts"]).await?;
+        let (_, lines) = self.workers[0].ask(&["counts"]).await?;
         let unsupported: BTreeSet<i64> = lines
             .iter()
             .filter(|line| line["state"] == "unsupported")
@@ -209,7 +233,7 @@ impl Scene {
     /// Replays the whole topic: entered and left take turns, and what remains is the membership (C02).
     async fn sum_of_changes(&self) -> Result<Members, Failure> {
         let (_, lines) =
-            self.worker.ask(&["topic", "tail", "membership-changes", "--from", "beginning"]).await?;
+            self.workers[0].ask(&["topic", "tail", "membership-changes", "--from", "beginning"]).await?;
         let mut members = Members::new();
         let mut events = BTreeSet::new();
         for line in &lines {
@@ -233,6 +257,16 @@ impl Scene {
         }
         members.retain(|_, set| !set.is_empty());
         Ok(members)
+    }
+}
+
+/// A worker ends when it is killed, and at no other time.
+pub(crate) fn must_not_end_by_itself(worker: &mut Worker) -> Result<(), Failure> {
+    match worker.ended()? {
+        Some(status) if status.code().is_some() => {
+            Err(format!("it ended by itself with {status}:\n{}", worker.log_tail()).into())
+        }
+        Some(_) | None => Ok(()),
     }
 }
 
