@@ -91,6 +91,11 @@ pub(crate) fn decode_record(topic: Topic, partition: Partition, bytes: &[u8]) ->
     Some(Decoded { at_ms, record: Record { topic, partition, key, value, headers } })
 }
 
+/// When a record was written, without reading the rest of it.
+pub(crate) fn record_time(bytes: &[u8]) -> Option<u64> {
+    Reader::of_format_1(bytes)?.u64()
+}
+
 /// What is there of a partition.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Part {

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 /// Raised when an older version could misread the folder.
 pub(crate) const FOLDER_FORMAT: u32 = 1;
+const LABEL: &str = "log.json";
 /// What disks count in, whatever their block size.
 const STAT_BLOCK_BYTES: u64 = 512;
 
@@ -105,32 +106,12 @@ impl Folder {
     }
 
     fn label_path(&self) -> PathBuf {
-        self.path.join("log.json")
+        self.path.join(LABEL)
     }
 
     /// What the folder says it is; `None` when it is new.
     pub(crate) fn label(&self) -> Result<Option<Label>, Fault> {
-        let path = self.label_path();
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(io_fault("can't read what the log is", &path, error)),
-        };
-        let place = path.display();
-        let broken = |error| {
-            Fault::refused(format!("{place} is not the label of a Rollcall log"))
-                .repair(format!("restore {place} from a backup, or set another log.path"))
-                .from_source(error)
-        };
-        let AnyLabel { format } = serde_json::from_slice(&text).map_err(broken)?;
-        if format > FOLDER_FORMAT {
-            return Err(Fault::refused(format!(
-                "the log in {} has format {format}, made by a newer Rollcall; this one reads up to {FOLDER_FORMAT}",
-                self.path.display()
-            ))
-            .repair("run the newer rollcall, or set another log.path"));
-        }
-        serde_json::from_slice(&text).map(Some).map_err(broken)
+        label_in(&self.path)
     }
 
     /// Writes the label, whole or not at all.
@@ -159,6 +140,31 @@ impl Folder {
     pub(crate) fn disk_bytes(&self) -> Result<u64, Fault> {
         disk_bytes(&self.path).map_err(|e| io_fault("can't measure the log's folder", &self.path, e))
     }
+}
+
+/// What a folder says it is; `None` when it is new.
+pub(crate) fn label_in(folder: &Path) -> Result<Option<Label>, Fault> {
+    let path = folder.join(LABEL);
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_fault("can't read what the log is", &path, error)),
+    };
+    let place = path.display();
+    let broken = |error| {
+        Fault::refused(format!("{place} is not the label of a Rollcall log"))
+            .repair(format!("restore {place} from a backup, or set another log.path"))
+            .from_source(error)
+    };
+    let AnyLabel { format } = serde_json::from_slice(&text).map_err(broken)?;
+    if format > FOLDER_FORMAT {
+        return Err(Fault::refused(format!(
+            "the log in {} has format {format}, made by a newer Rollcall; this one reads up to {FOLDER_FORMAT}",
+            folder.display()
+        ))
+        .repair("run the newer rollcall, or set another log.path"));
+    }
+    serde_json::from_slice(&text).map(Some).map_err(broken)
 }
 
 /// Files come and go while the store works: what is gone takes nothing.

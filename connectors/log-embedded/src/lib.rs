@@ -31,6 +31,7 @@ mod stats;
 mod store;
 #[cfg(test)]
 mod tests;
+mod times;
 mod upkeep;
 
 use std::collections::BTreeMap;
@@ -83,11 +84,41 @@ impl EmbeddedLog {
     /// A [`Fault`]: `Config` when another process holds the folder or the partition count differs, `Refused` when the
     /// folder is of a newer format or was tampered with, `Retry` when the disk is full or fails.
     pub fn open(path: impl AsRef<Path>, config: EmbeddedLogConfig) -> Result<Self, Fault> {
+        Self::open_as(path.as_ref(), config, None)
+    }
+
+    /// Opens a log that is there, with the partitions it was made with.
+    ///
+    /// # Errors
+    /// As [`EmbeddedLog::open`]; `Config` when no log is there.
+    pub fn open_existing(path: impl AsRef<Path>, config: EmbeddedLogConfig) -> Result<Self, Fault> {
+        let path = path.as_ref();
+        let Some(label) = folder::label_in(path)? else {
+            return Err(Fault::config(format!("there is no log in {}", path.display()))
+                .repair("name the folder that log.path named when rollcall ran"));
+        };
+        Self::open_as(path, EmbeddedLogConfig { partitions: label.partitions, ..config }, None)
+    }
+
+    /// Makes a log with the identity of another, the target of `log copy`; or opens what was made so, to go on with it.
+    ///
+    /// # Errors
+    /// As [`EmbeddedLog::open`]; `Refused` when another log is there.
+    pub fn create_copy(
+        path: impl AsRef<Path>,
+        config: EmbeddedLogConfig,
+        id: LogId,
+        epoch: u32,
+    ) -> Result<Self, Fault> {
+        Self::open_as(path.as_ref(), config, Some((id, epoch)))
+    }
+
+    fn open_as(path: &Path, config: EmbeddedLogConfig, copy: Option<(LogId, u32)>) -> Result<Self, Fault> {
         if config.partitions == 0 {
             return Err(Fault::config("log.partitions is 0").repair("set log.partitions to 1 or more"));
         }
-        let folder = Folder::hold(path.as_ref())?;
-        let (store, label, state) = open_store(&folder, &config)?;
+        let folder = Folder::hold(path)?;
+        let (store, label, state) = open_store(&folder, &config, copy)?;
         let identity = (label.log_id, label.epoch, label.partitions);
         let shared = Shared::new(identity, config, folder, store, state);
         let (jobs, queue) = mpsc::channel(QUEUE_JOBS_MAX);
@@ -175,7 +206,11 @@ async fn off_async<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(|e| Fault::bug("work on the log died").from_source(e))?
 }
 
-fn open_store(folder: &Folder, config: &EmbeddedLogConfig) -> Result<(Store, Label, State), Fault> {
+fn open_store(
+    folder: &Folder,
+    config: &EmbeddedLogConfig,
+    copy: Option<(LogId, u32)>,
+) -> Result<(Store, Label, State), Fault> {
     let place = folder.path().display();
     let said = folder.label()?;
     let removed = |label: &Label| {
@@ -200,8 +235,15 @@ fn open_store(folder: &Folder, config: &EmbeddedLogConfig) -> Result<(Store, Lab
             .repair(format!("restore {place} whole from one backup")));
         }
         (_, Some(label)) => label,
-        (None, None) => new_log(&store, config)?,
+        (None, None) => new_log(&store, config, copy.as_ref())?,
     };
+    if let Some((id, epoch)) = copy.filter(|(id, epoch)| (id, *epoch) != (&label.log_id, label.epoch)) {
+        return Err(Fault::refused(format!(
+            "log {} of epoch {} is in {place}, a copy of {id} with epoch {epoch} was to be made there",
+            label.log_id, label.epoch
+        ))
+        .repair("copy to another folder, or remove this one whole if it is of no use"));
+    }
     if label.partitions != config.partitions {
         let (made, wanted) = (label.partitions, config.partitions);
         return Err(Fault::config(format!(
@@ -215,16 +257,23 @@ fn open_store(folder: &Folder, config: &EmbeddedLogConfig) -> Result<(Store, Lab
     Ok((store, label, State::new(loaded.parts, loaded.tasks)))
 }
 
-fn new_log(store: &Store, config: &EmbeddedLogConfig) -> Result<Label, Fault> {
-    let mut random = [0; 16];
-    getrandom::fill(&mut random)
-        .map_err(|e| Fault::retry("the operating system gave no random number").from_source(e))?;
-    let log_id = LogId(format!("{:032x}", u128::from_be_bytes(random)));
-    let label = Label { format: FOLDER_FORMAT, log_id, epoch: FIRST_EPOCH, partitions: config.partitions };
+fn new_log(store: &Store, config: &EmbeddedLogConfig, copy: Option<&(LogId, u32)>) -> Result<Label, Fault> {
+    let (log_id, epoch) = match copy {
+        Some((id, epoch)) => (id.clone(), *epoch),
+        None => (new_id()?, FIRST_EPOCH),
+    };
+    let label = Label { format: FOLDER_FORMAT, log_id, epoch, partitions: config.partitions };
     let mut batch = store.batch();
     batch.put_label(&label)?;
     batch.commit()?;
     Ok(label)
+}
+
+fn new_id() -> Result<LogId, Fault> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random)
+        .map_err(|e| Fault::retry("the operating system gave no random number").from_source(e))?;
+    Ok(LogId(format!("{:032x}", u128::from_be_bytes(random))))
 }
 
 impl Log for EmbeddedLog {
@@ -267,6 +316,15 @@ impl Log for EmbeddedLog {
             let part = self.shared.state().part(topic, partition);
             let at = |offset| Place { epoch: self.shared.epoch, offset };
             Ok(ReadRange { start: at(part.start), stable: at(part.end), end: at(part.end) })
+        })
+    }
+
+    fn offset_at(&self, topic: Topic, partition: Partition, time_ms: u64) -> Fut<'_, Place> {
+        Box::pin(async move {
+            self.shared.known(topic, partition)?;
+            let shared = Arc::clone(&self.shared);
+            let offset = off_async(move || times::offset_at(&shared, topic, partition, time_ms)).await?;
+            Ok(Place { epoch: self.shared.epoch, offset })
         })
     }
 

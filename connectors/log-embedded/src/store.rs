@@ -155,6 +155,24 @@ impl Store {
         })
     }
 
+    /// When the records from an offset on, up to another, were written.
+    pub(crate) fn times(
+        &self,
+        topic: Topic,
+        partition: Partition,
+        from: u64,
+        end: u64,
+    ) -> impl Iterator<Item = Result<(u64, u64), Fault>> {
+        let range = codec::offset_key(partition, from)..codec::offset_key(partition, end);
+        let found = self.topics.get(&topic).map(|spaces| spaces.records.range(range));
+        found.into_iter().flatten().map(move |entry| {
+            let (key, value) = entry.into_inner().map_err(|e| self.fault("can't read records", e))?;
+            codec::offset_of(&key)
+                .zip(codec::record_time(&value))
+                .ok_or_else(|| self.unreadable(&format!("a record of {}/{partition}", topic.name())))
+        })
+    }
+
     /// Which record of a key compaction keeps.
     pub(crate) fn kept(&self, topic: Topic, partition: Partition, key: &[u8]) -> Result<Option<Kept>, Fault> {
         let Some(index) = self.index(topic) else { return Ok(None) };

@@ -34,6 +34,7 @@ fn under_test(folder: Arc<TempDir>, settings: LogSettings, now_ms: Arc<AtomicU64
             let log = Arc::clone(&retaining);
             Box::pin(async move { log.retain_now(now_ms).await })
         }),
+        log_ms: Box::new(|ms| ms),
         reopen: Box::new(move || under_test(folder, settings, now_ms)),
     }
 }

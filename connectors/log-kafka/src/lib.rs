@@ -30,6 +30,7 @@ mod oauth;
 mod pieces;
 mod producer;
 mod progress;
+mod times;
 mod topics;
 mod upkeep;
 
@@ -91,10 +92,24 @@ impl KafkaLog {
         Self::open_as(config, None).await
     }
 
-    /// Makes a log with the identity of another: the target of `log copy`. Its topics must not be a log yet.
+    /// Opens the log with a prefix, and makes none.
     ///
     /// # Errors
-    /// As [`KafkaLog::open`]; `Refused` when a log is there.
+    /// As [`KafkaLog::open`]; `Config` when no log is there.
+    pub async fn open_existing(config: KafkaLogConfig) -> Result<Self, Fault> {
+        config.check()?;
+        if topics::is_there(&Questions::new(&config)?, &config).await? {
+            return Self::open_as(config, None).await;
+        }
+        Err(Fault::config(format!("there is no log '{}' at {}", config.prefix, config.brokers)).repair(
+            "name the brokers and the prefix that log.brokers and log.prefix named when rollcall ran",
+        ))
+    }
+
+    /// Makes a log with the identity of another, the target of `log copy`; or opens what was made so, to go on with it.
+    ///
+    /// # Errors
+    /// As [`KafkaLog::open`]; `Refused` when another log is there.
     pub async fn create_copy(config: KafkaLogConfig, id: LogId, epoch: u32) -> Result<Self, Fault> {
         Self::open_as(config, Some((id, epoch))).await
     }
@@ -157,10 +172,12 @@ async fn label(
             if tried.as_ref() == Some(&label) {
                 return Ok(label);
             }
-            if copy.is_some() {
+            if let Some((id, epoch)) = &copy
+                && (id, *epoch) != (&label.log_id, label.epoch)
+            {
                 return Err(Fault::refused(format!(
-                    "a log is there already under the prefix '{}' at {}",
-                    config.prefix, config.brokers
+                    "another log ({} of epoch {}) is there already under the prefix '{}' at {}",
+                    label.log_id, label.epoch, config.prefix, config.brokers
                 ))
                 .repair("copy to another prefix, or delete the topics if they are of no use"));
             }
@@ -261,6 +278,16 @@ impl Log for KafkaLog {
                 offset: u64::try_from(offset).unwrap_or_default(),
             };
             Ok(ReadRange { start: at(offsets.start), stable: at(offsets.stable), end: at(offsets.end) })
+        })
+    }
+
+    fn offset_at(&self, topic: Topic, partition: Partition, time_ms: u64) -> Fut<'_, Place> {
+        Box::pin(async move {
+            known(&self.config, topic, partition)?;
+            let name = self.config.topic(topic);
+            let number = i32::from(partition.0);
+            let offset = times::offset_at(&self.config, &self.questions, name, number, time_ms).await?;
+            Ok(Place { epoch: self.label.epoch, offset: u64::try_from(offset).unwrap_or_default() })
         })
     }
 

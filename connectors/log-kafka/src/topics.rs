@@ -121,6 +121,11 @@ async fn holds_records(
     Ok(false)
 }
 
+/// Whether a log has been made with this prefix: its `progress` comes last.
+pub(crate) async fn is_there(questions: &Questions, config: &KafkaLogConfig) -> Result<bool, Fault> {
+    Ok(partitions_there(questions, config).await?.contains_key(&config.topic(Topic::Progress)))
+}
+
 /// The partition counts and fewest copies of the topics with our prefix.
 async fn partitions_there(
     questions: &Questions,
@@ -243,14 +248,14 @@ async fn check_partitions(questions: &Questions, config: &KafkaLogConfig) -> Res
         let wanted = usize::from(config.partitions_of(topic));
         let (found, copies) = there.get(&name).copied().unwrap_or_default();
         if found != wanted {
-            let prefix = &config.prefix;
+            let log = format!("kafka:{}/{}", config.brokers, config.prefix);
             return Err(Fault::refused(format!(
                 "the topic {name} has {found} partitions, the log has {wanted}: their number is fixed when a log is \
                  made, or identities would change their order"
             ))
             .repair(format!(
                 "set log.partitions to what the log was made with; if the topic was altered, move the log to new \
-                 topics: rollcall log copy --from kafka:{prefix} --to kafka:{prefix}-2, then set log.prefix"
+                 topics: rollcall log copy --from {log} --to {log}-2, then set log.prefix"
             )));
         }
         if copies < usize::from(config.replication_factor) {

@@ -1,6 +1,10 @@
 //! What the HTTP API answers under `/api/v1`, and what `--json` prints: one of these per line.
 
+mod log;
+
 use serde::{Deserialize, Serialize};
+
+pub(crate) use log::{PlannedReplay, ReplayUnderway, ReplayedPartition, Replaying, TopicDescription, Topics};
 
 /// `GET /status`.
 #[derive(Debug, Deserialize)]
@@ -47,6 +51,18 @@ pub(crate) struct TaskStatus {
     /// Records per second, lately.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) records_per_second: Option<f64>,
+    /// The replay of a sink.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) replay: Option<ReplaySum>,
+}
+
+/// How far a replay is, over all partitions.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ReplaySum {
+    /// What is behind it.
+    pub(crate) replayed: u64,
+    /// What there is in all.
+    pub(crate) total: u64,
 }
 
 /// A source.
@@ -386,26 +402,6 @@ pub(crate) struct Quarantined {
 pub(crate) struct Replayed {
     /// Changes driven again.
     pub(crate) replayed: u64,
-}
-
-/// `GET /topics`.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Topics {
-    /// One per topic and partition.
-    pub(crate) topics: Vec<TopicPartition>,
-}
-
-/// A partition of a topic.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct TopicPartition {
-    /// The topic.
-    pub(crate) name: String,
-    /// The partition.
-    pub(crate) partition: u16,
-    /// The first offset there.
-    pub(crate) start: u64,
-    /// The offset that the next record will take.
-    pub(crate) end: u64,
 }
 
 /// `POST /apply`.

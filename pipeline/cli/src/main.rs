@@ -5,6 +5,7 @@
 //! check ──────▶ topology.yaml alone, no I/O
 //! judge ──────▶ standard input to standard output
 //! setup, teardown ──▶ the databases themselves
+//! log copy ───▶ two logs, while no instance runs
 //! the others ─▶ HTTP ──▶ the running instance
 //! ```
 //!

@@ -30,6 +30,8 @@ use serde_json::json;
 
 use crate::wire_kafka::{join, kafka_config};
 
+/// The embedded log's folder inside log.path.
+pub(crate) const LOG_FOLDER: &str = "log";
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 /// What a worker runs, and the engines that must outlive it.
@@ -115,16 +117,21 @@ async fn open_log(config: &LogConfig, worker: &str) -> Result<Opened, Fault> {
     }
 }
 
-async fn open_embedded(log: &EmbeddedLogConfig) -> Result<Arc<dyn Log>, Fault> {
-    let config = rollcall_log_embedded::EmbeddedLogConfig {
+/// The log's settings as its connector wants them.
+pub(crate) fn embedded_config(log: &EmbeddedLogConfig) -> rollcall_log_embedded::EmbeddedLogConfig {
+    rollcall_log_embedded::EmbeddedLogConfig {
         partitions: log.partitions,
         retention_ms: log.retention_ms,
         retention_bytes_max: log.retention_bytes_max,
         bytes_max: log.bytes_max,
         tombstone_retention_ms: u64::from(log.tombstone_retention_days) * DAY.as_secs() * 1_000,
         ..Default::default()
-    };
-    let path = log.path.join("log");
+    }
+}
+
+async fn open_embedded(log: &EmbeddedLogConfig) -> Result<Arc<dyn Log>, Fault> {
+    let config = embedded_config(log);
+    let path = log.path.join(LOG_FOLDER);
     // It reads what a crash left, which may take a while.
     let opened = tokio::task::spawn_blocking(move || EmbeddedLog::open(path, config)).await;
     Ok(Arc::new(opened.map_err(|error| Fault::bug("opening the log broke off").from_source(error))??))

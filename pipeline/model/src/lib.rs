@@ -50,5 +50,5 @@ pub use sink::{Delivery, OutRecord, Rejected, Sink, Written};
 pub use source::{
     BackfillId, CatalogSnapshot, Group, Page, PageGroup, Saved, Source, SourceEvent, Transaction,
 };
-pub use topic::{Retention, Topic};
+pub use topic::{Retention, Topic, TopicAbout};
 pub use value::{NonFinite, Traits, Value};

@@ -149,6 +149,9 @@ pub trait Log: Send + Sync {
     fn consumer(&self, from: BTreeMap<(Topic, Partition), Place>) -> Fut<'_, Box<dyn Consumer>>;
     /// What is there of a partition.
     fn range(&self, topic: Topic, partition: Partition) -> Fut<'_, ReadRange>;
+    /// The first place whose record is of a time or later; where decided records end (`stable`) when all are older.
+    /// Times are those at which records were written, in milliseconds since 1970, and need not grow with the places.
+    fn offset_at(&self, topic: Topic, partition: Partition, time_ms: u64) -> Fut<'_, Place>;
     /// The progress of every task that has one, as far as it is decided: a dead task's last commit may keep that open
     /// until the task is opened again.
     fn tasks(&self) -> Fut<'_, BTreeMap<String, Progress>>;

@@ -70,4 +70,47 @@ impl Topic {
     pub fn by_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|topic| topic.name() == name)
     }
+
+    /// What it is, for people.
+    #[must_use]
+    pub const fn about(self) -> TopicAbout {
+        let (is_public, key, holds) = match self {
+            Self::IdentityChanges => (false, "source/id, control/", "what sources said, and control records"),
+            Self::Catalog => {
+                (true, "segment/ID, environment/ID, gate, gate/ID", "segments, environments and gates, whole")
+            }
+            Self::CatalogRows => {
+                (false, "source/table/primary key", "the rows from which a source rebuilds its joins")
+            }
+            Self::Identities => (true, "source/id", "the merged image of each identity, or its tombstone"),
+            Self::Memberships => (true, "source/id", "the current segments of each identity"),
+            Self::MembershipChanges => (true, "source/id", "who entered and left what"),
+            Self::SegmentCounts => {
+                (true, "segment/environment/partition", "each partition's part of each count")
+            }
+            Self::Quarantine => (true, "source/id/origin/place", "what could not be processed, and why"),
+            Self::Progress => (false, "task", "where each task stands"),
+            Self::Checks => {
+                (false, "check/store/partition, fill/fill/partition", "answers to checks, reports of fills")
+            }
+        };
+        TopicAbout { key, holds, is_public }
+    }
+
+    /// The JSON Schema of its values, in this repository.
+    #[must_use]
+    pub fn schema_file(self) -> String {
+        format!("schemas/topics/{}.v1.json", self.name())
+    }
+}
+
+/// What a topic is, for people.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TopicAbout {
+    /// What its keys look like.
+    pub key: &'static str,
+    /// What its records say.
+    pub holds: &'static str,
+    /// Whether it is made for readers outside.
+    pub is_public: bool,
 }

@@ -17,9 +17,11 @@ mod crash;
 mod foreign;
 mod http;
 mod intake;
+pub mod log_copy;
 mod peers;
 mod preview;
 mod read_to_end;
+mod replay;
 pub mod roster_store;
 mod roster_task;
 mod sink_task;
@@ -28,9 +30,11 @@ mod spread;
 pub mod tasks;
 pub mod topology;
 pub mod verify;
+mod whence;
 pub mod wiring;
 mod worker;
 
+pub use whence::Whence;
 pub use wiring::{
     FlushBounds, JoinWorkers, ListMembers, MembersRequest, Mirror, ReadCandidates, SiftIdentities,
     SinkWiring, SourceWiring, StartSink, StartSource, Wiring,

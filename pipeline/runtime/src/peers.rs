@@ -20,7 +20,8 @@ use tokio::sync::Mutex;
 
 /// Header of a request that comes from another worker: it goes no further.
 pub(crate) const FORWARDED: &str = "x-rollcall-forwarded";
-const PREFIX: &str = "worker/";
+/// What the names of their places in the log begin with.
+pub(crate) const PREFIX: &str = "worker/";
 /// A worker on the same network answers a connect at once or never.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 /// What a worker may take to say how it is.

@@ -14,7 +14,7 @@ use crate::foreign::own;
 const POLL: PollLimit =
     PollLimit { records_max: 4_096, bytes_max: 16 << 20, wait: Duration::from_millis(200) };
 /// What is committed is readable at once, but for another task's commit under way: those end within a minute.
-const STALLED_AFTER: Duration = Duration::from_secs(120);
+pub(crate) const STALLED_AFTER: Duration = Duration::from_secs(120);
 
 /// Whether a consumer has brought everything below these ends.
 pub(crate) fn has_reached(consumer: &dyn Consumer, ends: &BTreeMap<(Topic, Partition), Place>) -> bool {

@@ -26,6 +26,7 @@ use tracing::{info, warn};
 use crate::crash;
 use crate::foreign::foreign_record;
 use crate::read_to_end::has_reached;
+use crate::replay::{PartitionReplay, Replay};
 use crate::tasks::Reporter;
 use crate::wiring::{FlushBounds, SinkWiring};
 
@@ -36,20 +37,26 @@ const IDLE_WAIT: Duration = Duration::from_secs(1);
 
 /// What a sink task must remember.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
-struct SinkState {
+pub(crate) struct SinkState {
     /// Where the bootstrap ends and where the live topics begin; `None` once live.
-    bootstrap: Option<Bootstrap>,
+    pub(crate) bootstrap: Option<Bootstrap>,
     /// The sink has to be emptied before anything else (`rollcall rebuild`).
     #[serde(default)]
-    reset: bool,
+    pub(crate) reset: bool,
     /// The last commit of each partition that a bootstrap brought something of. A check at or before it can't be
     /// answered any more: the sink is past that cut.
     #[serde(default)]
-    brought: BTreeMap<Partition, Seq>,
+    pub(crate) brought: BTreeMap<Partition, Seq>,
+    /// What it was sent back for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) replay: Option<Replay>,
+    /// Replays begun so far.
+    #[serde(default)]
+    pub(crate) replays: u64,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-struct Bootstrap {
+pub(crate) struct Bootstrap {
     /// The compacted topics are read up to here.
     ends: Vec<(Topic, Partition, Place)>,
     /// `membership-changes` is read from here on, per partition.
@@ -117,7 +124,7 @@ impl SinkTask {
         let opened = self.log.open(&name(&self.wiring.name)).await?;
         let mut sink = (self.wiring.start)().await?;
         let (mut state, mut reads) = match opened.progress {
-            Some(progress) => (from_json(progress.state)?, progress.reads),
+            Some(progress) => (read_state(progress.state)?, progress.reads),
             None => (SinkState::default(), BTreeMap::new()),
         };
         let mut producer = opened.producer;
@@ -150,6 +157,7 @@ impl SinkTask {
             reporter,
         };
         running.reporter.fact("bootstrapping", running.state.bootstrap.is_some());
+        running.report_replay();
         running.reporter.running();
         running.serve().await
     }
@@ -199,6 +207,9 @@ impl Running {
             if self.is_due() {
                 self.write().await?;
             }
+            if self.state.replay.is_some() && self.buffer.oldest.is_none() {
+                self.end_replay(&consumer.reached()).await?;
+            }
             if let Some(every) = self.reconcile_every
                 && reconciled.elapsed() >= every
             {
@@ -231,6 +242,30 @@ impl Running {
         lag += self.buffer.deliveries.len() as u64;
         self.reporter.fact("lag_records", lag);
         self.reporter.fact("bootstrapping", self.state.bootstrap.is_some());
+        self.report_replay();
+        Ok(())
+    }
+
+    fn report_replay(&self) {
+        let shown = self.state.replay.as_ref().map(|replay| replay.shown(&self.reads));
+        let sum = |of: fn(&PartitionReplay) -> u64| shown.iter().flatten().map(of).sum::<u64>();
+        let fact = shown
+            .is_some()
+            .then(|| serde_json::json!({ "replayed": sum(|p| p.replayed), "total": sum(|p| p.total) }));
+        self.reporter.fact("replay", fact);
+    }
+
+    /// Ends the replay once everything it was sent back for has been brought, and written: nothing is in the buffer.
+    async fn end_replay(&mut self, reached: &BTreeMap<(Topic, Partition), Place>) -> Result<(), Fault> {
+        let Some(replay) = self.state.replay.take_if(|replay| replay.is_over(reached)) else { return Ok(()) };
+        for stretch in &replay.stretches {
+            // The last of it may have been compacted away: no record has led up to there.
+            let read = self.reads.entry((stretch.topic, stretch.partition)).or_insert(stretch.until);
+            *read = stretch.until.max(*read);
+        }
+        self.commit(Vec::new()).await?;
+        self.report_replay();
+        info!(sink = self.name, "replayed");
         Ok(())
     }
 
@@ -289,9 +324,18 @@ impl Running {
         let Fetched { place, record, .. } = fetched;
         let check = format!("{CONTROL_KEY}check");
         if record.key == check.as_bytes()
-            && let Some(passed) = record.value.as_deref().and_then(|v| serde_json::from_slice(v).ok())
+            && let Some(passed) =
+                record.value.as_deref().and_then(|v| serde_json::from_slice::<CheckPassed>(v).ok())
         {
-            return self.check(at, next, passed).await;
+            let is_past = self.state.replay.as_ref().is_some_and(|replay| replay.covers(at, place))
+                || self.state.brought.get(&at.1).is_some_and(|seq| passed.seq <= *seq);
+            if !is_past {
+                return self.check(at, next, passed).await;
+            }
+            // Not answered, but read: that is to be known, too.
+            self.buffer.oldest.get_or_insert_with(Instant::now);
+            self.reads.insert(at, next);
+            return Ok(());
         }
         self.buffer.bytes += record.key.len() + record.value.as_ref().map_or(0, Vec::len);
         self.buffer.oldest.get_or_insert_with(Instant::now);
@@ -325,10 +369,6 @@ impl Running {
 
     /// Everything before the check is written, nothing after it: the answer stands at one cut.
     async fn check(&mut self, at: (Topic, Partition), next: Place, passed: CheckPassed) -> Result<(), Fault> {
-        if self.state.brought.get(&at.1).is_some_and(|seq| passed.seq <= *seq) {
-            self.reads.insert(at, next);
-            return Ok(());
-        }
         self.write().await?;
         let request = CheckRequest { id: passed.id, partition: at.1, scope: passed.scope };
         let mut report = self.sink.check(&request).await?;
@@ -433,11 +473,11 @@ fn decode(record: &Record, value: &[u8]) -> Result<OutRecord, serde_json::Error>
     }
 }
 
-fn to_json(state: &SinkState) -> Result<serde_json::Value, Fault> {
+pub(crate) fn to_json(state: &SinkState) -> Result<serde_json::Value, Fault> {
     serde_json::to_value(state).map_err(not_json)
 }
 
-fn from_json(state: serde_json::Value) -> Result<SinkState, Fault> {
+pub(crate) fn read_state(state: serde_json::Value) -> Result<SinkState, Fault> {
     serde_json::from_value(state).map_err(|e| {
         Fault::refused("a sink's progress can't be read").from_source(e).repair("rollcall rebuild SINK")
     })

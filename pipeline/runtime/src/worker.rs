@@ -17,6 +17,7 @@ use crate::catalog_feed;
 use crate::clock::now_us;
 use crate::counts_feed::{self, CountsBoard};
 use crate::http::{App, router};
+use crate::log_copy;
 use crate::peers::Peers;
 use crate::roster_store::RosterStores;
 use crate::roster_task::{self, RosterTask};
@@ -68,6 +69,7 @@ pub async fn run(
         .map_err(|e| Fault::bug("metrics can't be recorded").from_source(e))?;
     let listener = listen(topology.http.listen).await?;
     let address = listener.local_addr().map_err(|e| Fault::retry("no local address").from_source(e))?;
+    log_copy::refuse_unfinished(&*wiring.log).await?;
     let admin = Admin::new(Arc::clone(&wiring.log));
     admin.agree(topology).await?;
     let stores = RosterStores::open(&wiring.store_path)?;

@@ -91,6 +91,10 @@ impl Log for FaultyLog {
         self.inner.range(topic, partition)
     }
 
+    fn offset_at(&self, topic: Topic, partition: Partition, time_ms: u64) -> Fut<'_, Place> {
+        self.inner.offset_at(topic, partition, time_ms)
+    }
+
     fn tasks(&self) -> Fut<'_, BTreeMap<String, Progress>> {
         self.inner.tasks()
     }

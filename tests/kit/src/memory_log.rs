@@ -280,6 +280,16 @@ impl Log for MemoryLog {
         })
     }
 
+    fn offset_at(&self, topic: Topic, partition: Partition, time_ms: u64) -> Fut<'_, Place> {
+        Box::pin(async move {
+            self.shared.known(topic, partition)?;
+            let state = self.shared.lock();
+            let records = state.parts.get(&(topic, partition)).into_iter().flat_map(|part| &part.records);
+            let first = records.filter(|(_, kept)| kept.at_ms >= time_ms).map(|(offset, _)| *offset).next();
+            Ok(at(first.unwrap_or_else(|| state.bounds((topic, partition)).1)))
+        })
+    }
+
     fn tasks(&self) -> Fut<'_, BTreeMap<String, Progress>> {
         Box::pin(async move { Ok(self.shared.lock().tasks.clone()) })
     }

@@ -18,6 +18,7 @@ fn under_test(log: MemoryLog) -> UnderTest {
             retaining.retain_now(now_ms);
             Box::pin(std::future::ready(Ok(())))
         }),
+        log_ms: Box::new(|ms| ms),
         reopen: Box::new(move || under_test(again)),
     }
 }

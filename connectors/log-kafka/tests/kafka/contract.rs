@@ -51,6 +51,7 @@ impl Time {
 fn under_test(kafka: Arc<Kafka>, config: KafkaLogConfig, time: Arc<Time>) -> UnderTest {
     let log = Arc::new(ok(open(config.clone())));
     let (setting, compacting, retaining) = (Arc::clone(&time), Arc::clone(&time), Arc::clone(&time));
+    let asking = Arc::clone(&time);
     let (retained, compacted) = (Arc::clone(&log), config.clone());
     UnderTest {
         log,
@@ -65,6 +66,7 @@ fn under_test(kafka: Arc<Kafka>, config: KafkaLogConfig, time: Arc<Time>) -> Und
             let (log, as_of) = (Arc::clone(&retained), retaining.to_wall(now_ms));
             Box::pin(async move { log.retain_now(as_of).await })
         }),
+        log_ms: Box::new(move |now_ms| asking.to_wall(now_ms)),
         reopen: Box::new(move || under_test(kafka, config, time)),
     }
 }

@@ -4,9 +4,11 @@ mod apply;
 mod backfill;
 mod check;
 mod judge;
+mod log;
 mod members;
 mod preview;
 mod quarantine;
+mod replay;
 mod run;
 mod setup;
 mod status;
@@ -59,6 +61,7 @@ enum Command {
     Pause(tasks::Pause),
     Resume(tasks::Resume),
     Rebuild(tasks::Rebuild),
+    Replay(replay::Replay),
     Counts(members::Counts),
     Members(members::Members),
     Explain(members::Explain),
@@ -69,6 +72,8 @@ enum Command {
     Quarantine(quarantine::Quarantine),
     #[command(subcommand)]
     Topic(topics::Topic),
+    #[command(subcommand)]
+    Log(log::Log),
 }
 
 /// What a command that asks the running instance has at hand.
@@ -106,6 +111,7 @@ impl Cli {
             Command::Pause(command) => command.execute(&asking()?).await,
             Command::Resume(command) => command.execute(&asking()?).await,
             Command::Rebuild(command) => command.execute(&asking()?).await,
+            Command::Replay(command) => command.execute(&asking()?).await,
             Command::Counts(command) => command.execute(&asking()?).await,
             Command::Members(command) => command.execute(&asking()?).await,
             Command::Explain(command) => command.execute(&asking()?).await,
@@ -114,6 +120,7 @@ impl Cli {
             Command::Verify(command) => command.execute(&asking()?).await,
             Command::Quarantine(command) => command.execute(&asking()?).await,
             Command::Topic(command) => command.execute(&asking()?).await,
+            Command::Log(command) => command.execute(&settings()?, output).await,
         }
     }
 }

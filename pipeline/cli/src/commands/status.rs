@@ -11,7 +11,7 @@ use crate::output::{Output, bytes, or_dash, text_of, time};
 /// Show what each task does, where it stands and how far it is behind
 ///
 /// JSON lines, told apart by `kind`: `log` {log_id, partitions, parked}; `task` {task, state, error?, repair?,
-/// position?, lag_bytes?, lag_seconds?, records_per_second?}; `source` {name, as_of_us, backfill? {id, state,
+/// position?, lag_bytes?, lag_seconds?, records_per_second?, replay? {replayed, total}}; `source` {name, as_of_us, backfill? {id, state,
 /// done_through, rows}, backfill_done?}; `fill` {partition, jobs}. Exits with 1 when a task has failed.
 #[derive(Debug, Args)]
 pub(super) struct Status {}
@@ -57,6 +57,9 @@ fn print(output: Output, status: &Answer) -> Result<(), Failure> {
         if let Some(repair) = &task.repair {
             output.line(&format!("  repair: {repair}"))?;
         }
+    }
+    for (task, replay) in status.tasks.iter().filter_map(|task| Some((&task.task, task.replay.as_ref()?))) {
+        output.line(&format!("\n{task} is replaying: {} of {} records", replay.replayed, replay.total))?;
     }
     for source in &status.sources {
         output.line(&format!("\nsource {}: as of {}", source.name, or_dash(source.as_of_us.map(time))))?;

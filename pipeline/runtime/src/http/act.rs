@@ -16,6 +16,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::read::{environment, parked_keys, quarantine_records};
+use super::replay::{known as known_sink, refuse_while_replaying, with_stopped};
 use super::{Answer, App, Refusal};
 use crate::foreign::own;
 use crate::sink_task::SinkTask;
@@ -26,8 +27,6 @@ use crate::verify::{Verifier, Wanted};
 
 /// An operator's fill is waited for this long.
 const FILL_WITHIN: Duration = Duration::from_secs(600);
-/// A paused task has let go of its place in the log by then.
-const LET_GO: Duration = Duration::from_millis(200);
 
 #[derive(Deserialize)]
 pub(super) struct VerifyBody {
@@ -45,6 +44,7 @@ pub(super) async fn verify(
     let catalog = Arc::clone(&app.catalog.borrow());
     let environment_id = known(&catalog, body.segment.as_ref(), body.environment.as_ref())?;
     refuse_while_filling(&app, &headers).await?;
+    refuse_while_replaying(&app).await?;
     let verifier = Verifier { log: &app.log, admin: &app.admin, catalog, sinks: app.sinks.clone() };
     let wanted = Wanted { segment_id: body.segment, environment_id, repair: body.repair };
     let mut verdict = verifier.run(&wanted).await?;
@@ -203,21 +203,17 @@ pub(super) async fn rebuild(
     Path(sink): Path<String>,
 ) -> Answer {
     let name = crate::sink_task::name(&sink);
+    known_sink(&app, &sink)?;
     let path = format!("/rebuild/{sink}");
     if let Some(answer) = app.elsewhere(&headers, &name, Method::POST, &path, None).await? {
         return Ok(answer);
     }
-    let unknown = |_: Vec<String>| {
-        let names: Vec<_> = app.names.iter().filter_map(|n| n.strip_prefix("sink/")).collect();
-        Refusal::not_found(format!("there is no sink '{sink}'; there are {}", names.join(", ")))
-    };
-    app.tasks.wish(&name, true).map_err(unknown)?;
-    // Asking opens the task's place in the log: should it still be at work, it is fenced.
-    tokio::time::sleep(LET_GO).await;
-    let asked = SinkTask::ask_reset(&app.log, &sink).await;
-    app.tasks.wish(&name, false).map_err(unknown)?;
-    asked?;
-    app.admin.remember_pause(&name, false).await?;
+    with_stopped(&app, &sink, SinkTask::ask_reset(&app.log, &sink)).await?;
+    // Paused or not: it is to be filled.
+    if app.admin.paused().await?.contains(&name) {
+        app.admin.remember_pause(&name, false).await?;
+        app.tasks.wish(&name, false).map_err(|_| Refusal::not_found(format!("there is no task '{name}'")))?;
+    }
     Ok(Json(json!({ "sink": sink, "rebuilding": true })))
 }
 

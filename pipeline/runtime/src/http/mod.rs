@@ -1,12 +1,14 @@
 //! The HTTP side of a worker: health, metrics and the API under `/api/v1` that the command line speaks.
 //!
-//! `read` answers what is, `preview` what a draft would change, `act` does what an operator asks. Everything but health and metrics wants the bearer token
+//! `read` answers what is, `preview` what a draft would change, `act` and `replay` do what an operator asks. Everything but health and metrics wants the bearer token
 //! where one is set, since it shows personal data.
 
 mod act;
 mod elsewhere;
 mod preview;
 mod read;
+mod replay;
+mod topics;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -110,8 +112,9 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/members", get(read::members))
         .route("/explain", get(read::explain))
         .route("/preview", post(preview::preview).layer(DefaultBodyLimit::max(preview::BODY_BYTES_MAX)))
-        .route("/topics", get(read::topics))
-        .route("/topics/{topic}/tail", get(read::tail))
+        .route("/topics", get(topics::list))
+        .route("/topics/{topic}", get(topics::describe))
+        .route("/topics/{topic}/tail", get(topics::tail))
         .route("/quarantine", get(read::quarantine))
         .route("/quarantine/{partition}/{offset}", get(read::quarantined))
         .route("/quarantine/replay", post(act::replay))
@@ -120,6 +123,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/fill", post(act::fill))
         .route("/tasks/{*task}", post(act::task))
         .route("/rebuild/{sink}", post(act::rebuild))
+        .route("/replay/{sink}", get(replay::progress).post(replay::begin))
         .route("/apply", post(act::apply))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), authorise));
     Router::new()

@@ -1,19 +1,14 @@
-//! What is: status, counts, members, explanations, topics, quarantine.
+//! What is: status, counts, members, explanations, quarantine.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
-use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
-use axum::response::Response;
-use futures_util::stream;
-use rollcall_model::log::PollLimit;
 use rollcall_model::{
-    Consumer, CountState, EnvironmentId, Fault, Fetched, IdentityKey, NativeId, Partition, Place,
-    QuarantineRecord, SegmentId, SourceName, Topic,
+    CountState, EnvironmentId, Fault, Fetched, IdentityKey, NativeId, Partition, QuarantineRecord, SegmentId,
+    SourceName, Topic,
 };
 use rollcall_roster::{Catalog, Store, Stored};
 use rollcall_rules::Context;
@@ -22,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::{Answer, App, Refusal};
 use crate::clock::now_us;
-use crate::read_to_end::{has_reached, read_all};
+use crate::read_to_end::read_all;
 use crate::roster_store::PartitionStore;
 use crate::wiring::MembersRequest;
 
@@ -258,117 +253,6 @@ pub(super) async fn backfills(State(app): State<Arc<App>>, headers: HeaderMap) -
     let backfills: Vec<_> =
         app.sources.keys().map(|name| json!({ "source": name, "backfill": of(name) })).collect();
     Ok(Json(json!({ "backfills": backfills })))
-}
-
-pub(super) async fn topics(State(app): State<Arc<App>>) -> Answer {
-    let mut topics = Vec::new();
-    for topic in Topic::ALL {
-        let partitions = if topic.is_partitioned() { app.log.partitions() } else { 1 };
-        for partition in (0..partitions).map(Partition) {
-            let range = app.log.range(*topic, partition).await?;
-            topics.push(json!({
-                "name": topic.name(), "partition": partition,
-                "start": range.start.offset, "end": range.end.offset,
-            }));
-        }
-    }
-    Ok(Json(json!({ "topics": topics })))
-}
-
-#[derive(Deserialize)]
-pub(super) struct TailQuery {
-    partition: Option<u16>,
-    from: Option<String>,
-    follow: Option<bool>,
-    limit: Option<u64>,
-}
-
-pub(super) async fn tail(
-    State(app): State<Arc<App>>,
-    Path(name): Path<String>,
-    Query(query): Query<TailQuery>,
-) -> Result<Response, Refusal> {
-    let Some(topic) = Topic::by_name(&name) else {
-        let names: Vec<_> = Topic::ALL.iter().map(|topic| topic.name()).collect();
-        return Err(Refusal::not_found(format!(
-            "there is no topic '{name}'; there are {}",
-            names.join(", ")
-        )));
-    };
-    let partitions = if topic.is_partitioned() { app.log.partitions() } else { 1 };
-    if query.partition.is_some_and(|partition| partition >= partitions) {
-        return Err(Refusal::not_found(format!("topic '{name}' has partitions 0 to {}", partitions - 1)));
-    }
-    let mut from = BTreeMap::new();
-    let mut ends = BTreeMap::new();
-    for partition in (0..partitions).filter(|p| query.partition.is_none_or(|q| q == *p)).map(Partition) {
-        let range = app.log.range(topic, partition).await?;
-        let place = match query.from.as_deref() {
-            None | Some("beginning") => range.start,
-            Some("end") => range.end,
-            Some(offset) => {
-                let bad = || Refusal::new(StatusCode::BAD_REQUEST, "from is beginning, end or an offset");
-                let offset = offset.parse().map_err(|_| bad())?;
-                Place { offset, ..range.start }.max(range.start)
-            }
-        };
-        from.insert((topic, partition), place);
-        ends.insert((topic, partition), range.end);
-    }
-    let follow = query.follow.unwrap_or(false);
-    let left = query.limit.unwrap_or(u64::MAX);
-    let consumer = app.log.consumer(from).await?;
-    let state = Tail { consumer, ends, follow, left };
-    let lines = stream::unfold(state, next_lines);
-    let body = Body::from_stream(lines);
-    Response::builder()
-        .header("content-type", "application/x-ndjson")
-        .body(body)
-        .map_err(|e| Fault::bug("a response can't be built").from_source(e).into())
-}
-
-struct Tail {
-    consumer: Box<dyn Consumer>,
-    ends: BTreeMap<(Topic, Partition), Place>,
-    follow: bool,
-    left: u64,
-}
-
-async fn next_lines(mut tail: Tail) -> Option<(Result<Bytes, Fault>, Tail)> {
-    let wait = if tail.follow { Duration::from_secs(2) } else { Duration::from_millis(50) };
-    let limit = PollLimit { records_max: 1_000, bytes_max: 1 << 20, wait };
-    let records = loop {
-        if tail.left == 0 || (!tail.follow && has_reached(&*tail.consumer, &tail.ends)) {
-            return None;
-        }
-        match tail.consumer.poll(limit).await {
-            Ok(records) if records.is_empty() && !tail.follow => {}
-            Ok(records) => break records,
-            Err(fault) => {
-                tail.left = 0;
-                return Some((Err(fault), tail));
-            }
-        }
-    };
-    let mut lines = Vec::new();
-    for fetched in records {
-        let Fetched { place, record, .. } = fetched;
-        if tail.left == 0 {
-            break;
-        }
-        tail.left -= 1;
-        let value = record.value.as_deref().map(|value| {
-            serde_json::from_slice::<Value>(value).unwrap_or_else(|_| String::from_utf8_lossy(value).into())
-        });
-        let headers: BTreeMap<_, _> = record.headers.into_iter().collect();
-        let line = json!({
-            "topic": record.topic.name(), "partition": record.partition, "offset": place.offset,
-            "key": String::from_utf8_lossy(&record.key), "value": value, "headers": headers,
-        });
-        lines.extend_from_slice(line.to_string().as_bytes());
-        lines.push(b'\n');
-    }
-    Some((Ok(Bytes::from(lines)), tail))
 }
 
 /// What is in quarantine now, with its place there.

@@ -58,7 +58,7 @@ async fn a_lost_log_is_refused_by_the_sinks_until_they_are_rebuilt() {
 
 /// Every row that readers see, both directions and the images, with `since`. A member's version is left out: it is that
 /// of the change that entered it, and after a rebuild that of the set it stands in.
-async fn rows(stage: &Stage) -> Result<Vec<String>, Failure> {
+pub(crate) async fn rows(stage: &Stage) -> Result<Vec<String>, Failure> {
     let mut rows = Vec::new();
     for query in [
         "SELECT segment_id, environment_id, id, identifier, identity_key, since FROM rollcall.segment_members",

@@ -109,20 +109,29 @@ impl Stage {
 
     /// Verifies so often while the platform writes without a pause; gives what differed, if anything ever did.
     pub(crate) async fn verify_under_load(&mut self, times: usize) -> Result<Vec<Value>, Failure> {
-        let Self { worker, load, client, .. } = self;
-        let verifying = async {
+        self.under_load(async |worker| {
             for _ in 0..times {
                 let (code, lines) = worker.ask(&["verify"]).await?;
                 if code != 0 {
                     return Ok(lines.into_iter().filter(|line| line["kind"] != "checked").collect());
                 }
             }
-            Ok::<_, Failure>(Vec::new())
-        };
-        tokio::pin!(verifying);
+            Ok(Vec::new())
+        })
+        .await
+    }
+
+    /// Does something while the platform writes without a pause.
+    pub(crate) async fn under_load<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&Worker) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let Self { worker, load, client, .. } = self;
+        let work = work(worker);
+        tokio::pin!(work);
         loop {
             tokio::select! {
-                found = &mut verifying => return found,
+                done = &mut work => return done,
                 // A step ends in itself: it is not broken off half-way, which would leave a transaction open.
                 step = load.step(client) => drop(step?),
             }
@@ -133,6 +142,17 @@ impl Stage {
     pub(crate) async fn number(&self, sql: &str) -> Result<i64, Failure> {
         let row = self.client.query_one(&format!("SELECT ({sql})::int8"), &[]).await?;
         Ok(row.try_get(0)?)
+    }
+
+    /// The text that a query answers.
+    pub(crate) async fn text(&self, sql: &str) -> Result<String, Failure> {
+        Ok(self.client.query_one(&format!("SELECT ({sql})::text"), &[]).await?.try_get(0)?)
+    }
+
+    /// A time in microseconds since 1970, as commands take it.
+    pub(crate) async fn time_of(&self, us: i64) -> Result<String, Failure> {
+        let form = r#"'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'"#;
+        self.text(&format!("SELECT to_char(to_timestamp({us} / 1e6) AT TIME ZONE 'UTC', {form})")).await
     }
 
     /// Connects anew, after the server was away.

@@ -58,6 +58,8 @@ pub struct UnderTest {
     pub compact: Box<dyn Fn() -> Work + Send + Sync>,
     /// Drops what retention lets go, as of a time.
     pub retain: Box<dyn Fn(u64) -> Work + Send + Sync>,
+    /// The log's own time at one that was set, for what is asked of it by time.
+    pub log_ms: Box<dyn Fn(u64) -> u64 + Send + Sync>,
     /// Opens the same log again, after everything else here was dropped.
     pub reopen: Box<dyn FnOnce() -> UnderTest + Send>,
 }
@@ -72,8 +74,8 @@ impl UnderTest {
     /// Closes the log and opens it again.
     #[must_use]
     pub fn reopened(self) -> Self {
-        let Self { log, set_now_ms, compact, retain, reopen } = self;
-        drop((log, set_now_ms, compact, retain));
+        let Self { log, set_now_ms, compact, retain, log_ms, reopen } = self;
+        drop((log, set_now_ms, compact, retain, log_ms));
         reopen()
     }
 }
@@ -90,7 +92,7 @@ macro_rules! log_contract {
             everything_survives_reopening);
         $crate::log_contract!(@in log_reading, $make;
             a_commit_wakes_a_waiting_consumer, polls_are_bounded, polls_are_fair, a_dropped_poll_loses_nothing,
-            foreign_places_are_refused);
+            foreign_places_are_refused, a_time_is_found_where_its_first_record_is);
         $crate::log_contract!(@in log_upkeep, $make;
             compaction_keeps_the_newest_of_each_key, compaction_again_after_more_commits,
             a_removed_key_goes_after_its_retention, a_key_set_again_outlives_its_tombstone, retention_drops_by_age,

@@ -130,3 +130,41 @@ pub async fn foreign_places_are_refused(make: &impl Fn(LogSettings) -> UnderTest
     let nowhere = start(Topic::IdentityChanges, SETTINGS.partitions);
     assert_eq!(kind(log.consumer(nowhere).await.map(|_| ())), FaultKind::Bug);
 }
+
+/// The first record of a time or later, whatever times stand behind it; the end when all are older. What was removed
+/// before it is no place to begin at.
+pub async fn a_time_is_found_where_its_first_record_is(make: &impl Fn(LogSettings) -> UnderTest) {
+    const NOW_MS: u64 = 1_700_000_000_000;
+    let under = make(LogSettings { retention_ms: 10_000, ..SETTINGS });
+    let log = &*under.log;
+    let mut writer = producer(log, "source").await;
+    let asked = |topic, partition: u16, since_ms| {
+        let asking = log.offset_at(topic, Partition(partition), (under.log_ms)(NOW_MS + since_ms));
+        async move { ok(asking.await) }
+    };
+    (under.set_now_ms)(NOW_MS);
+    let mut firsts = Vec::new();
+    // The clock is set back once: where it can be, the times of the records don't grow with their places.
+    for (n, since_ms) in [1_000, 3_000, 2_000, 4_000].into_iter().enumerate() {
+        (under.set_now_ms)(NOW_MS + since_ms);
+        let records = [Topic::IdentityChanges, Topic::Identities]
+            .map(|topic| record(topic, 1, &n.to_string(), Some("there")));
+        firsts.push(ok(writer.commit(commit_of(records.to_vec())).await).first);
+    }
+    for topic in [Topic::IdentityChanges, Topic::Identities] {
+        let at = |nth: usize| firsts[nth][&(topic, Partition(1))];
+        for (since_ms, nth) in [(0, 0), (500, 0), (1_500, 1), (2_500, 1), (3_500, 3)] {
+            assert_eq!(asked(topic, 1, since_ms).await, at(nth), "+ {since_ms} ms in {topic:?}");
+        }
+        let end = ok(log.range(topic, Partition(1)).await).stable;
+        assert_eq!(asked(topic, 1, 60_000).await, end, "all are older");
+        let nothing = ok(log.range(topic, Partition(0)).await).stable;
+        assert_eq!(asked(topic, 0, 0).await, nothing, "of an empty partition, its end");
+    }
+    ok((under.retain)(NOW_MS + 12_500).await);
+    let start = ok(log.range(Topic::IdentityChanges, Partition(1)).await).start;
+    assert!(start > firsts[0][&(Topic::IdentityChanges, Partition(1))], "the first has gone");
+    assert_eq!(asked(Topic::IdentityChanges, 1, 0).await, start);
+    let nowhere = log.offset_at(Topic::IdentityChanges, Partition(SETTINGS.partitions), 0);
+    assert_eq!(kind(nowhere.await), FaultKind::Bug);
+}
