@@ -286,3 +286,86 @@ async fn foreign_records_change_nothing() {
     shared.stage.ask(&["rebuild", "counts"]).await.unwrap();
     shared.stage.assert_exact().await.unwrap();
 }
+
+/// An installation moves from its folder to Kafka: the slot stays, nothing is read again, nothing happens twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn moving_house_keeps_the_slot_and_loses_nothing() {
+    let mut stage = Stage::running(48).await.unwrap();
+    stage.churn(80).await.unwrap();
+    stage.assert_exact().await.unwrap();
+    let (from, kafka) = (stage.worker.folder().join("data"), Kafka::start());
+    let from = format!("embedded:{}", from.display());
+    let to = format!("kafka:{}/rollcall", kafka.brokers());
+    let copy = ["log", "copy", "--from", from.as_str(), "--to", to.as_str()];
+    // While it runs it is not moved, and not before everything has been read.
+    let (code, _, said) = stage.worker.say(&copy).await.unwrap();
+    assert!(code != 0 && said.contains("in use"), "{said}");
+    stage.ask(&["pause", "source/core"]).await.unwrap();
+    stage.until("source/core", "paused").await.unwrap();
+    let before = stage.ask(&["topic", "tail", "membership-changes"]).await.unwrap();
+    wait_until_read(&stage).await.unwrap();
+    stage.stop().await.unwrap();
+    // The platform goes on meanwhile: its slot keeps what is written.
+    let slot = "SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'rollcall'";
+    stage.churn(40).await.unwrap();
+
+    let config = stage.worker.config();
+    let text = std::fs::read_to_string(&config).unwrap();
+    let moved = text.replace("{ type: embedded, path: ./data, partitions: 2 }", &log(&kafka));
+    assert_ne!(text, moved);
+    std::fs::write(&config, &moved).unwrap();
+    let (code, said, errors) = stage.worker.say(&copy).await.unwrap();
+    assert_eq!(code, 0, "{said}{errors}");
+    let (code, _, said) = stage.worker.say(&copy).await.unwrap();
+    assert!(code != 0, "a copy that is done is not made again: {said}");
+    let own = std::mem::replace(&mut stage.worker, Worker::new("rollcall: 1\n").unwrap());
+    stage.worker = own.named("w0");
+    stage.start().await.unwrap();
+    stage.worker.wait_until_ready().await.unwrap();
+    assert_eq!(stage.number(slot).await.unwrap(), 1);
+    stage.ask(&["resume", "source/core"]).await.unwrap();
+    stage.until("source/core", "running").await.unwrap();
+    stage.churn(40).await.unwrap();
+    let members = stage.assert_exact().await.unwrap();
+    let (_, backfills) = stage.worker.ask(&["backfill", "core", "--plan"]).await.unwrap();
+    assert!(!backfills.is_empty(), "the source answers");
+    let after = stage.ask(&["topic", "tail", "membership-changes"]).await.unwrap();
+    assert_eq!(sum_of(&before, &after), members, "the old log's changes and the new log's, one after the other");
+}
+
+async fn wait_until_read(stage: &Stage) -> Result<(), Failure> {
+    let began = Instant::now();
+    loop {
+        let status = stage.worker.get("status").await?;
+        let tasks = status["tasks"].as_array().cloned().unwrap_or_default();
+        let behind = tasks.iter().any(|task| task["lag_records"].as_u64().is_some_and(|lag| lag > 0));
+        if !behind && status["fills"].as_array().is_some_and(Vec::is_empty) {
+            // What is shown is a second old.
+            sleep(Duration::from_secs(2)).await;
+            return Ok(());
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "{status:#}");
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// The members that changes come to, each of them once and in its turn.
+fn sum_of(before: &[Value], after: &[Value]) -> crate::stage::Members {
+    let mut members = crate::stage::Members::new();
+    let mut events = BTreeSet::new();
+    for value in before.iter().chain(after).map(|line| &line["value"]).filter(|v| v["event_id"].is_string()) {
+        assert!(events.insert(value["event_id"].to_string()), "twice: {value}");
+        let number = |value: &Value| value.as_str().and_then(|text| text.parse::<i64>().ok()).unwrap();
+        let (environment, id) = (number(&value["environment_id"]), value["id"].as_i64().unwrap());
+        for segment in value["left"].as_array().unwrap().iter().map(number) {
+            let was = members.get_mut(&(segment, environment)).is_some_and(|set| set.remove(&id));
+            assert!(was, "left without having entered: {value}");
+        }
+        for segment in value["entered"].as_array().unwrap().iter().map(number) {
+            let is_new = members.entry((segment, environment)).or_default().insert(id);
+            assert!(is_new, "entered twice: {value}");
+        }
+    }
+    members.retain(|_, set| !set.is_empty());
+    members
+}
