@@ -330,7 +330,11 @@ async fn moving_house_keeps_the_slot_and_loses_nothing() {
     let (_, backfills) = stage.worker.ask(&["backfill", "core", "--plan"]).await.unwrap();
     assert!(!backfills.is_empty(), "the source answers");
     let after = stage.ask(&["topic", "tail", "membership-changes"]).await.unwrap();
-    assert_eq!(sum_of(&before, &after), members, "the old log's changes and the new log's, one after the other");
+    assert_eq!(
+        sum_of(&before, &after),
+        members,
+        "the old log's changes and the new log's, one after the other"
+    );
 }
 
 async fn wait_until_read(stage: &Stage) -> Result<(), Failure> {
