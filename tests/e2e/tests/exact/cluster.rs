@@ -143,10 +143,12 @@ impl Scene {
             Fault::Partition | Fault::Reset | Fault::Delay => {
                 let cluster = self.cluster.as_ref().ok_or("no broker")?;
                 let proxy = &cluster.proxies[number];
-                match fault {
-                    Fault::Partition => proxy.drop_all(),
-                    Fault::Reset => proxy.reset(),
-                    _ => proxy.delay(Duration::from_millis(200)),
+                if fault == Fault::Partition {
+                    proxy.drop_all();
+                } else if fault == Fault::Reset {
+                    proxy.reset();
+                } else {
+                    proxy.delay(Duration::from_millis(200));
                 }
                 sleep(if fault == Fault::Partition { beyond } else { moment }).await;
                 proxy.pass();
