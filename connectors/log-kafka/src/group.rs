@@ -78,12 +78,17 @@ impl Membership {
         self.said.notify_all();
     }
 
+    /// The number of the change, or of the last one where nothing changes: rebalances say much that is no news. The
+    /// first is one in any case, as it says that the group answered.
     fn change(&self, change: impl FnOnce(&mut BTreeSet<u16>)) -> u64 {
         let mut number = 0;
-        self.assigned.send_modify(|assigned| {
+        self.assigned.send_if_modified(|assigned| {
+            let before = assigned.tasks.clone();
             change(&mut assigned.tasks);
-            assigned.change += 1;
+            let is_news = assigned.tasks != before || assigned.change == 0;
+            assigned.change += u64::from(is_news);
             number = assigned.change;
+            is_news
         });
         number
     }

@@ -113,7 +113,7 @@ async fn a_task_moves_when_it_has_stopped() {
     let left = ok(old.next().await);
     assert_eq!(left.len(), 2);
     // The old one stops its tasks, and takes its time.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(new.tasks(), BTreeSet::new(), "they have not stopped");
     let old = Worker::start(old);
     let started = Instant::now();

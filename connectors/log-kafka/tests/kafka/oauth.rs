@@ -102,7 +102,7 @@ fn by_token(kafka: &Kafka, url: &str, secret: &str) -> KafkaLogConfig {
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_log_is_used_by_token_and_tokens_are_renewed() {
     let kafka = secured();
-    let tokens = Tokens::start(4).await;
+    let tokens = Tokens::start(3).await;
     let config = by_token(&kafka, &tokens.url, "s3cret");
     let started = Instant::now();
     let log = ok(KafkaLog::open(config.clone()).await);
@@ -114,9 +114,9 @@ async fn a_log_is_used_by_token_and_tokens_are_renewed() {
     let given = tokens.given();
     // Past the life of the first tokens, the endpoint being away for some of it.
     let (mut n, mut read) = (0, 0);
-    let until = Instant::now() + Duration::from_secs(8);
+    let until = Instant::now() + Duration::from_secs(6);
     while Instant::now() < until {
-        let is_away = until.saturating_duration_since(Instant::now()) > Duration::from_secs(5);
+        let is_away = until.saturating_duration_since(Instant::now()) > Duration::from_secs(4);
         tokens.breaks(is_away.then_some(StatusCode::SERVICE_UNAVAILABLE));
         ok(writer.commit(commit_of(vec![record(Topic::IdentityChanges, 0, &n.to_string(), None)])).await);
         n += 1;

@@ -17,7 +17,7 @@ fn plain(user: &str, password: &str) -> Option<SaslConfig> {
 fn as_ann(kafka: &Kafka, prefix: &str) -> KafkaLogConfig {
     KafkaLogConfig {
         sasl: plain("ann", "of-ann"),
-        request_timeout_ms: 5_000,
+        request_timeout_ms: 2_500,
         ..config(&kafka.brokers_sasl(), prefix, 2)
     }
 }
@@ -80,7 +80,7 @@ async fn an_authority_that_did_not_sign_is_named() {
     let kafka = secured();
     let tls = |ca: Option<String>| KafkaLogConfig {
         tls: Some(TlsConfig { ca_file: ca, ..TlsConfig::default() }),
-        request_timeout_ms: 4_000,
+        request_timeout_ms: 2_500,
         ..config(&kafka.brokers_tls(), &prefix(), 1)
     };
     let wrong = KafkaLog::open(tls(None)).await;
