@@ -3,11 +3,10 @@
 mod compaction;
 mod contract;
 mod group;
-mod oauth;
+mod hung;
 mod outages;
 mod pieces;
 mod refusals;
 mod registry;
-mod rights;
+mod secured;
 mod support;
-mod writers;

@@ -23,10 +23,10 @@ use rollcall_test_servers::{Kafka, KafkaSettings};
 pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 static PLAIN: Mutex<Weak<Kafka>> = Mutex::new(Weak::new());
-static SECURED: Mutex<Weak<Kafka>> = Mutex::new(Weak::new());
 static LOGS: AtomicU32 = AtomicU32::new(0);
 
-fn shared<T>(place: &Mutex<Weak<T>>, start: impl FnOnce() -> T) -> Arc<T> {
+/// What several tests use at the same time: made by who comes first, ended when the last has gone.
+pub(crate) fn shared<T>(place: &Mutex<Weak<T>>, start: impl FnOnce() -> T) -> Arc<T> {
     let mut shared = place.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(there) = shared.upgrade() {
         return there;
@@ -39,13 +39,6 @@ fn shared<T>(place: &Mutex<Weak<T>>, start: impl FnOnce() -> T) -> Arc<T> {
 /// The broker: started by who comes first, stopped when the last has gone.
 pub(crate) fn kafka() -> Arc<Kafka> {
     shared(&PLAIN, Kafka::start)
-}
-
-/// The same for those that need users or TLS. `ann` may nothing that isn't allowed her.
-pub(crate) fn secured() -> Arc<Kafka> {
-    let users = [("admin", "of-the-admin"), ("ann", "of-ann")];
-    let users = users.map(|(user, password)| (user.to_owned(), password.to_owned())).to_vec();
-    shared(&SECURED, || Kafka::start_with(KafkaSettings { users, tls: true, ..KafkaSettings::default() }))
 }
 
 /// A broker that can be cut off from who comes through one of its proxies.

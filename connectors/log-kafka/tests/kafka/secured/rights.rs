@@ -6,9 +6,8 @@ use rollcall_log_kafka::{KafkaLog, KafkaLogConfig, SaslConfig, TlsConfig};
 use rollcall_model::{FaultKind, Log, Topic, Workers as _};
 use rollcall_test_servers::{AclOperation as Op, AclResource as On, Kafka};
 
-use crate::support::{
-    LONG, at, commit_of, config, fails, limit, ok, prefix, progress, read_from, record, secured,
-};
+use super::secured;
+use crate::support::{LONG, at, commit_of, config, fails, limit, ok, prefix, progress, read_from, record};
 
 fn plain(user: &str, password: &str) -> Option<SaslConfig> {
     Some(SaslConfig::Plain { user: user.to_owned(), password: password.to_owned() })
@@ -17,7 +16,7 @@ fn plain(user: &str, password: &str) -> Option<SaslConfig> {
 fn as_ann(kafka: &Kafka, prefix: &str) -> KafkaLogConfig {
     KafkaLogConfig {
         sasl: plain("ann", "of-ann"),
-        request_timeout_ms: 2_500,
+        request_timeout_ms: 10_000,
         ..config(&kafka.brokers_sasl(), prefix, 2)
     }
 }
@@ -53,7 +52,7 @@ fn take(kafka: &Kafka, prefix: &str, operation: Op) {
 async fn who_we_are_is_refused() {
     let kafka = secured();
     let prefix = prefix();
-    let good = as_ann(&kafka, &prefix);
+    let good = KafkaLogConfig { request_timeout_ms: 1_500, ..as_ann(&kafka, &prefix) };
     let started = Instant::now();
     let wrong = KafkaLogConfig { sasl: plain("ann", "wrong"), ..good.clone() };
     let says = &["refused who we say we are", &*kafka.brokers_sasl()];
@@ -80,7 +79,7 @@ async fn an_authority_that_did_not_sign_is_named() {
     let kafka = secured();
     let tls = |ca: Option<String>| KafkaLogConfig {
         tls: Some(TlsConfig { ca_file: ca, ..TlsConfig::default() }),
-        request_timeout_ms: 2_500,
+        request_timeout_ms: 1_500,
         ..config(&kafka.brokers_tls(), &prefix(), 1)
     };
     let wrong = KafkaLog::open(tls(None)).await;
@@ -91,7 +90,8 @@ async fn an_authority_that_did_not_sign_is_named() {
     fails(KafkaLog::open(to_plain).await, FaultKind::Retry, &["PLAINTEXT broker listener"], &["log.tls"]);
     let from_plain = KafkaLogConfig { tls: None, ..tls(None) };
     fails(KafkaLog::open(from_plain).await, FaultKind::Retry, &["connection closed by peer"], &["log.tls"]);
-    let trusted = tls(Some(kafka.ca_path().display().to_string()));
+    let trusted =
+        KafkaLogConfig { request_timeout_ms: 10_000, ..tls(Some(kafka.ca_path().display().to_string())) };
     let log = ok(KafkaLog::open(trusted).await);
     let mut writer = ok(log.open("source").await).producer;
     ok(writer.commit(commit_of(vec![record(Topic::Catalog, 0, "a", Some("1"))])).await);
