@@ -14,7 +14,7 @@ use rdkafka::{ClientConfig, TopicPartitionList};
 use rollcall_model::{Fault, FaultKind};
 
 use crate::config::{Clock, KafkaLogConfig, SaslConfig};
-use crate::context::{Context, Health, Trouble, is_refusal};
+use crate::context::{Context, Health, Trouble};
 use crate::fault::fault;
 use crate::oauth;
 
@@ -208,13 +208,9 @@ impl Questions {
 
 /// The client's own trouble is the cause where the answer only failed to come.
 pub(crate) fn fault_with(config: &KafkaLogConfig, health: &Health, doing: &str, error: KafkaError) -> Fault {
-    // Who has no token is refused for want of it.
-    let is_refused = crate::fault::code_of(&error).is_some_and(is_refusal);
     let own = fault(config, doing, error);
     match health.last() {
-        Some(trouble) if own.kind == FaultKind::Retry || (is_refused && trouble.token.is_some()) => {
-            fault_of(config, doing, trouble)
-        }
+        Some(trouble) if own.kind == FaultKind::Retry => fault_of(config, doing, trouble),
         Some(_) | None => own,
     }
 }

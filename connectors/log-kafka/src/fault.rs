@@ -3,7 +3,7 @@
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rollcall_model::{Fault, FaultKind};
 
-use crate::config::KafkaLogConfig;
+use crate::config::{KafkaLogConfig, SaslConfig};
 
 /// The code in an error, if it has one.
 pub(crate) fn code_of(error: &KafkaError) -> Option<Code> {
@@ -38,6 +38,13 @@ pub(crate) fn fault(config: &KafkaLogConfig, doing: &str, error: KafkaError) -> 
         Some(Code::ClusterAuthorizationFailed) => {
             named(FaultKind::Config, format!("{doing}: the brokers at {brokers} don't let us make topics"))
                 .repair(acl(config, &format!("--topic {prefix}. --resource-pattern-type prefixed --operation Create")))
+        }
+        // A token that ran out is refused like a wrong one, and there is a new one soon.
+        Some(Code::SaslAuthenticationFailed | Code::Authentication)
+            if matches!(config.sasl, Some(SaslConfig::OauthBearer(_))) =>
+        {
+            named(FaultKind::Retry, format!("{doing}: the brokers at {brokers} refused our token"))
+                .repair("wait for a new one; if it stays so, check log.sasl: whether the brokers take tokens of its token_url and scope")
         }
         Some(Code::SaslAuthenticationFailed | Code::Authentication) => {
             named(FaultKind::Config, format!("{doing}: the brokers at {brokers} refused who we say we are"))
