@@ -104,7 +104,7 @@ impl Follower {
     /// What a task committed before this was asked.
     pub(crate) async fn task(&self, questions: &Questions, task: &str) -> Result<Kept, Fault> {
         if !self.catch_up(questions, self.patience()).await? {
-            return Err(self.stalled());
+            return Err(self.stalled(questions).await);
         }
         Ok(lock(&self.state).tasks.get(task).cloned().unwrap_or_default())
     }
@@ -112,7 +112,7 @@ impl Follower {
     /// Which log this is, if it is one yet.
     pub(crate) async fn label(&self, questions: &Questions) -> Result<Option<Label>, Fault> {
         if !self.catch_up(questions, self.patience()).await? {
-            return Err(self.stalled());
+            return Err(self.stalled(questions).await);
         }
         Ok(lock(&self.state).label.clone())
     }
@@ -127,12 +127,20 @@ impl Follower {
         Duration::from_millis(u64::from(self.config.transaction_timeout_ms)) + RETRY_PAUSE * 30
     }
 
-    fn stalled(&self) -> Fault {
-        Fault::retry(format!(
-            "the topic {} can't be read to its end: a commit in it has been under way for longer than \
-             log.transaction_timeout_ms",
-            self.config.topic(Topic::Progress)
-        ))
+    async fn stalled(&self, questions: &Questions) -> Fault {
+        let (topic, read) = (self.config.topic(Topic::Progress), *self.reached.borrow());
+        match questions.offsets(topic.clone(), 0).await {
+            Ok(offsets) if offsets.stable < offsets.end => Fault::retry(format!(
+                "the topic {topic} can't be read to its end at {}: a commit at {} has been under way for longer than \
+                 log.transaction_timeout_ms",
+                offsets.end, offsets.stable
+            )),
+            Ok(offsets) => Fault::retry(format!(
+                "the topic {topic} is read slowly: it begins at {}, is read to {read} and ends at {}",
+                offsets.start, offsets.end
+            )),
+            Err(fault) => fault,
+        }
     }
 
     /// Whether everything that was written before this was asked has been decided and read within a time.

@@ -19,6 +19,8 @@ use crate::config::KafkaLogConfig;
 const NEVER: &str = "-1";
 /// What topics are made with where records must be found soon after they were compacted away.
 const SEGMENT_MS: u64 = 3_600_000;
+/// The part of `progress` that is never compacted is its last segment.
+const PROGRESS_SEGMENT_BYTES: u64 = 8 << 20;
 /// Below it a record would be cut into hundreds of messages.
 const MESSAGE_BYTES_MIN: u64 = 16_384;
 
@@ -44,6 +46,11 @@ fn required(config: &KafkaLogConfig, topic: Topic) -> Vec<(&'static str, String)
             ("retention.bytes", NEVER.to_owned()),
         ],
     };
+    if topic == Topic::Progress {
+        // Read from its beginning by every worker that starts: each task's newest record, and little more.
+        settings.push(("segment.bytes", PROGRESS_SEGMENT_BYTES.to_string()));
+        settings.push(("min.cleanable.dirty.ratio", "0.05".to_owned()));
+    }
     settings.push(("min.insync.replicas", config.min_insync_replicas.to_string()));
     settings.push(("unclean.leader.election.enable", "false".to_owned()));
     settings
