@@ -12,6 +12,8 @@ CASES ?= 2000000
 # How long each target of `make fuzz` runs. (SECONDS is a variable of bash itself.)
 SECONDS ?= 60
 SQL_CASES ?= 200000
+# Of the demo: embedded or kafka.
+LOG ?= embedded
 
 .PHONY: help servers tools build fmt check test demo demo-stop bench differential fuzz
 
@@ -42,9 +44,9 @@ test: servers ## Every test, on real servers
 	$(CARGO) build --workspace --bins --locked </dev/null
 	$(CARGO) test --workspace --locked </dev/null
 
-demo: servers ## A complete Rollcall on a real Postgres and ClickHouse, with load; KEEP=1 leaves it running
+demo: servers ## A complete Rollcall on a real Postgres and ClickHouse, with load; LOG=kafka: three workers; KEEP=1 leaves it up
 	$(CARGO) build --workspace --bins --locked
-	$(TARGET)/debug/rollcall-demo $(if $(KEEP),--keep)
+	$(TARGET)/debug/rollcall-demo --log $(LOG) $(if $(KEEP),--keep)
 
 demo-stop: ## End a demo that KEEP=1 left running
 	$(CARGO) build --bin rollcall-demo --locked
@@ -54,7 +56,7 @@ bench: servers ## The figures of this machine, each beside its rival in the same
 	$(CARGO) build --release --workspace --bins --locked </dev/null
 	folder=$$(mktemp -d); trap 'rm -r "$$folder"' EXIT; \
 	for run in "log_store fjall 1500 100 $$folder" "log_store redb 1500 100 $$folder" "log_commit 500 10" \
-		"roster 100000 1000 100000" "postgres_drain 1000000 20 2" "latency 1000 30" \
+		"roster 100000 1000 100000" "postgres_drain 1000000 20 2" "latency 1000 30" "latency 5000 30 kafka" "logs 5" "restore 1000000" \
 		"large_transaction 1000000 100000" clickhouse_insert rules; do \
 		echo "== $$run" >&2; $(TARGET)/release/$$run </dev/null; \
 	done

@@ -10,36 +10,66 @@ a new consumer", says why the three steps below leave no gap. Values must be JSO
 import argparse
 import json
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
 TIMEOUT_S = 30
 
 
-def read(consumer, places, each, to_the_end=True):
-    """Reads from the places on: until every partition has come to its end, or for ever."""
-    if to_the_end:
-        consumer.assign(places)
-    behind = {place.partition for place in places}
-    while behind or not to_the_end:
-        message = consumer.poll(1.0)
-        if message is None:
-            continue
-        if message.error():
-            if message.error().code() != KafkaError._PARTITION_EOF:
-                raise KafkaException(message.error())
-            behind.discard(message.partition())
-            continue
-        key = message.key().decode()
-        if key.startswith("control/"):
-            continue  # checks and watermarks, for Rollcall's own sinks
-        # A record too large for the broker comes in pieces (docs/topics.md); this example doesn't put them together.
-        if any(name == "rollcall-pieces" for name, _ in message.headers() or []):
-            raise SystemExit(f"{key} comes in pieces, which this example doesn't read")
-        each(key, None if message.value() is None else json.loads(message.value()))
+class Pieces:
+    """Records too large for the broker come in pieces, the head last (docs/topics.md, "Records in pieces")."""
+
+    def __init__(self):
+        self.parts = {}
+
+    def whole(self, message):
+        """The whole value of what has come, and whether there is one."""
+        headers = {name: value.decode() for name, value in message.headers() or []}
+        if "rollcall-piece" in headers:
+            of, number = headers["rollcall-piece"].split("/")
+            if message.value() is not None:
+                self.parts.setdefault(of, {})[int(number)] = message.value()
+            return None, False
+        if "rollcall-pieces" not in headers:
+            return message.value(), True
+        of, count = headers["rollcall-pieces"].split("/")
+        parts = self.parts.pop(of, {})
+        if sorted(parts) != list(range(int(count))):
+            # Its key has been written anew since, or it was committed before the place where we began: the sets hold it.
+            return None, False
+        return b"".join(parts[number] for number in range(int(count))) + message.value(), True
+
+
+def read(consumer, ends, each, pieces):
+    """Reads on until every partition has come to its end, or for ever where there are none."""
+    behind = dict(ends or {})
+    while behind or ends is None:
+        message = consumer.poll(0.1 if behind else 1.0)
+        if message is not None and message.error():
+            raise KafkaException(message.error())
+        if message is not None:
+            value, is_whole = pieces.whole(message)
+            key = message.key().decode()
+            if is_whole and not key.startswith("control/"):  # checks and watermarks, for Rollcall's own sinks
+                each(key, None if value is None else json.loads(value))
+        if behind:
+            # The position passes the marks of transactions, too, which are no messages.
+            for place in consumer.position([TopicPartition(topic, p) for topic, p in behind]):
+                if place.offset >= behind[place.topic, place.partition]:
+                    del behind[place.topic, place.partition]
 
 
 def partitions(consumer, topic):
     return list(consumer.list_topics(topic, timeout=TIMEOUT_S).topics[topic].partitions)
+
+
+def ends(asked, places):
+    """Where everything that is committed by now has an end; partitions with nothing to read are left out."""
+    found = {}
+    for place in places:
+        low, high = asked.get_watermark_offsets(place, timeout=TIMEOUT_S)
+        if high > max(low, place.offset):
+            found[place.topic, place.partition] = high
+    return found
 
 
 def main():
@@ -48,14 +78,15 @@ def main():
         parser.add_argument(name)
     parser.add_argument("--once", action="store_true", help="print the members and end")
     args = parser.parse_args()
-    consumer = Consumer({
+    settings = {
         "bootstrap.servers": args.brokers,
         "group.id": "unused",  # librdkafka wants one; nothing is ever committed to it
         "enable.auto.commit": False,
-        "isolation.level": "read_committed",  # what was rolled back was never true
-        "enable.partition.eof": True,
         "auto.offset.reset": "error",  # a place that is gone is an error, never a silent jump
-    })
+    }
+    consumer = Consumer({**settings, "isolation.level": "read_committed"})  # what was rolled back was never true
+    asked = Consumer({**settings, "isolation.level": "read_uncommitted"})  # only for where everything ends
+    pieces = Pieces()
     # Key: (version, identifier, whether it is a member). Those who aren't are kept: their version says what is old news.
     held = {}
 
@@ -83,19 +114,22 @@ def main():
         if now != before:
             print("+" if now else "-", identifier, flush=True)
 
-    # 1. Where the changes end, before anything is read. With read_committed this is the end of what is committed.
+    # 1. Where the changes are decided, before anything is read: with read_committed, the last stable offset.
     topic = f"{args.prefix}.membership-changes"
     live = [TopicPartition(topic, p) for p in partitions(consumer, topic)]
     for place in live:
         place.offset = consumer.get_watermark_offsets(place, timeout=TIMEOUT_S)[1]
-    # 2. The sets as they stand.
+    # 2. The sets, up to the high watermark asked now: a commit that is decided in the changes may not be in the sets yet.
     topic = f"{args.prefix}.memberships"
-    read(consumer, [TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions(consumer, topic)], membership)
+    sets = [TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions(consumer, topic)]
+    consumer.assign(sets)
+    read(consumer, ends(asked, sets), membership, pieces)
     # 3. The changes since; those that the sets hold already are passed over by their version.
-    read(consumer, live, change)
+    consumer.assign(live)
+    read(consumer, ends(asked, live), change, pieces)
     print("".join(f"{name}\n" for name in sorted(name for _, name, member in held.values() if member)), end="", flush=True)
     if not args.once:
-        read(consumer, live, follow, to_the_end=False)
+        read(consumer, None, follow, pieces)
 
 
 if __name__ == "__main__":

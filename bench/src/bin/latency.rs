@@ -1,6 +1,6 @@
 //! Commit in Postgres → count visible in Postgres, while other changes go on beside it.
 //!
-//! `latency [CHANGES_PER_SECOND] [SECONDS]` (defaults 1000 30). A prober makes an identity enter and leave a segment
+//! `latency [CHANGES_PER_SECOND] [SECONDS] [embedded|kafka]` (defaults 1000 30 embedded). A prober makes an identity enter and leave a segment
 //! by one trait, and looks at the count until it moves; prints p50 and p99 and the rate that was really written.
 
 use std::error::Error;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 use rollcall_e2e::Worker;
 use rollcall_kit::flagsmith::{Scale, create_schema, populate};
-use rollcall_test_servers::{PgVersion, Postgres};
+use rollcall_test_servers::{Kafka, KafkaSettings, PgVersion, Postgres};
 use tokio_postgres::{Client, NoTls};
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -28,8 +28,21 @@ async fn connect(url: &str) -> Result<Client, Failure> {
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
-    let mut args = std::env::args().skip(1).map(|arg| arg.parse::<u64>());
-    let (rate, seconds) = (args.next().unwrap_or(Ok(1_000))?, args.next().unwrap_or(Ok(30))?);
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let number = |at: usize, default: u64| args.get(at).map_or(Ok(default), |arg| arg.parse());
+    let (rate, seconds) = (number(0, 1_000)?, number(1, 30)?);
+    let kafka = match args.get(2).map(String::as_str) {
+        None | Some("embedded") => None,
+        Some("kafka") => Some(Kafka::start_with(KafkaSettings { full_compiler: true, ..Default::default() })),
+        Some(other) => return Err(format!("'{other}' is neither embedded nor kafka").into()),
+    };
+    let log = match &kafka {
+        None => "{ type: embedded, path: ./data, partitions: 4 }".to_owned(),
+        Some(kafka) => format!(
+            "{{ type: kafka, brokers: \"{}\", partitions: 4, replication_factor: 1, min_insync_replicas: 1 }}",
+            kafka.brokers()
+        ),
+    };
     let postgres = Postgres::start(PgVersion::V15, &[("fsync", "on")]);
     let url = format!("postgres://postgres@127.0.0.1:{}/postgres", postgres.port());
     let client = connect(&url).await?;
@@ -46,7 +59,7 @@ async fn main() -> Result<(), Failure> {
     let (identity, environment) = world.identities[0];
     let segment = probe_segment(&client).await?;
     let mut worker = Worker::new(&format!(
-        "rollcall: 1\nlog: {{ type: embedded, path: ./data, partitions: 4 }}\n\
+        "rollcall: 1\nlog: {log}\n\
          sources:\n  core: {{ type: postgres, platform: flagsmith, url: \"{url}\", heartbeat_ms: 500 }}\n\
          sinks:\n  counts: {{ type: counts, url: \"{url}\", preset: flagsmith, flush_age_ms: 20 }}\n\
          http: {{ listen: \"HTTP\" }}\n"
@@ -86,7 +99,7 @@ async fn main() -> Result<(), Failure> {
     println!(
         "{}",
         serde_json::json!({
-            "figure": "commit to count visible", "samples": times.len(),
+            "figure": "commit to count visible", "log": if kafka.is_some() { "kafka" } else { "embedded" }, "samples": times.len(),
             "written_per_second": (written.load(Ordering::Relaxed) as f64 / elapsed).round(),
             "p50_ms": (at(0.5) * 10.0).round() / 10.0, "p99_ms": (at(0.99) * 10.0).round() / 10.0,
         })

@@ -2,19 +2,21 @@
 //!
 //! librdkafka's questions block; each is asked on a thread for that.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::admin::AdminClient;
-use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
+use rdkafka::producer::BaseProducer;
 use rdkafka::{ClientConfig, TopicPartitionList};
-use rollcall_model::Fault;
+use rollcall_model::{Fault, FaultKind};
 
-use crate::config::{KafkaLogConfig, SaslConfig};
-use crate::context::{Context, Health};
+use crate::config::{Clock, KafkaLogConfig, SaslConfig};
+use crate::context::{Context, Health, Trouble};
 use crate::fault::fault;
+use crate::oauth;
 
 /// A client that outlives its use on an async thread: librdkafka takes up to a second to end one.
 pub(crate) struct Client<T: Send + Sync + 'static> {
@@ -53,14 +55,17 @@ pub(crate) fn make<T: FromClientConfigAndContext<Context>>(
     };
     let context = Context::new(oauth);
     let health = context.health.clone();
-    let made = T::from_config_and_context(client, context).map_err(|e| match e {
-        KafkaError::ClientConfig(_, why, name, value) => {
-            Fault::config(format!("librdkafka doesn't take log.client.{name} = '{value}': {why}"))
-                .repair("set it as librdkafka's CONFIGURATION.md says, or remove it")
+    // Why a connection ended is said in the log alone.
+    let mut client = client.clone();
+    client.set_log_level(RDKafkaLogLevel::Info);
+    let made = T::from_config_and_context(&client, context).map_err(|e| {
+        if let KafkaError::ClientConfig(_, why, name, value) = e {
+            return Fault::config(format!("librdkafka doesn't take log.client.{name} = '{value}': {why}"))
+                .repair("set it as librdkafka's CONFIGURATION.md says, or remove it");
         }
-        other => Fault::config("a client of Kafka can't be made")
-            .from_source(other)
-            .repair("check log.tls, log.sasl and log.client"),
+        Fault::config("a client of Kafka can't be made")
+            .from_source(e)
+            .repair("check log.tls, log.sasl and log.client")
     })?;
     Ok((made, health))
 }
@@ -72,12 +77,42 @@ pub(crate) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(|e| Fault::bug("work on Kafka died").from_source(e))?
 }
 
+/// A client's side talk stands in a queue that somebody must serve: its errors, its wish for a token, its log lines.
+pub(crate) trait Serve {
+    /// One of what it has to say.
+    fn serve_one(&self);
+    /// All that it has to say by now.
+    fn serve(&self) {
+        for _ in 0..SERVED_MAX {
+            self.serve_one();
+        }
+    }
+}
+
+/// More than a client has to say between two questions. Asking in vain costs less than a microsecond.
+const SERVED_MAX: usize = 64;
+
+impl Serve for BaseConsumer<Context> {
+    fn serve_one(&self) {
+        // Only where nothing is assigned: no record can be among it.
+        drop(self.poll(Duration::ZERO));
+    }
+}
+
+impl Serve for BaseProducer<Context> {
+    fn serve_one(&self) {
+        self.poll(Duration::ZERO);
+    }
+}
+
 /// Where questions go.
 pub(crate) struct Questions {
     config: KafkaLogConfig,
     committed: Client<BaseConsumer<Context>>,
     uncommitted: Client<BaseConsumer<Context>>,
     admin: Client<AdminClient<Context>>,
+    /// Until when the admin's token is good enough, in milliseconds since 1970.
+    admin_token_until: Mutex<i64>,
     health: Health,
 }
 
@@ -99,12 +134,26 @@ impl Questions {
             committed: Client::new(committed),
             uncommitted: Client::new(uncommitted),
             admin: Client::new(admin),
+            admin_token_until: Mutex::new(0),
             health,
         })
     }
 
-    pub(crate) fn admin(&self) -> Result<&Arc<AdminClient<Context>>, Fault> {
-        self.admin.get()
+    /// The client for topics and their settings.
+    pub(crate) async fn admin(&self) -> Result<&Arc<AdminClient<Context>>, Fault> {
+        let admin = self.admin.get()?;
+        let Some(SaslConfig::OauthBearer(oauth)) = &self.config.sasl else { return Ok(admin) };
+        let now = i64::try_from(Clock::system().now_ms()).unwrap_or(i64::MAX);
+        if now < *self.admin_token_until.lock().unwrap_or_else(PoisonError::into_inner) {
+            return Ok(admin);
+        }
+        // Nobody serves this client's queue, where it wishes for a token: it is given one.
+        let oauth = oauth.clone();
+        let token = blocking(move || oauth::token(&oauth)).await?;
+        let until = now + (token.lifetime_ms - now) * 4 / 5;
+        oauth::give(admin.inner(), token)?;
+        *self.admin_token_until.lock().unwrap_or_else(PoisonError::into_inner) = until;
+        Ok(admin)
     }
 
     pub(crate) fn reader(&self) -> Result<Arc<BaseConsumer<Context>>, Fault> {
@@ -121,18 +170,21 @@ impl Questions {
         let (committed, uncommitted) =
             (Arc::clone(self.committed.get()?), Arc::clone(self.uncommitted.get()?));
         let timeout = self.config.request_timeout();
-        let (config, health) = (self.config.clone(), self.health.clone());
+        let config = self.config.clone();
         blocking(move || {
+            let doing = format!("can't tell where {topic}/{partition} ends");
             let ask = |reader: &BaseConsumer<Context>| {
-                // What is answered in error serves its events, too.
-                drop(reader.poll(Duration::ZERO));
-                reader.fetch_watermarks(&topic, partition, timeout).map_err(|e| {
-                    fault_with(&config, &health, &format!("can't tell where {topic}/{partition} ends"), e)
-                })
+                reader.serve();
+                let health = &reader.context().health;
+                let ends = reader.fetch_watermarks(&topic, partition, timeout).map_err(|e| {
+                    reader.serve();
+                    fault_with(&config, health, &doing, e)
+                })?;
+                health.good();
+                Ok(ends)
             };
             let (start, stable) = ask(&committed)?;
             let (_, end) = ask(&uncommitted)?;
-            health.good();
             Ok(Offsets { start, stable, end })
         })
         .await
@@ -144,9 +196,11 @@ impl Questions {
         let timeout = self.config.request_timeout();
         let (config, health) = (self.config.clone(), self.health.clone());
         blocking(move || {
-            reader
-                .offsets_for_times(times, timeout)
-                .map_err(|e| fault_with(&config, &health, "can't tell which records are how old", e))
+            reader.serve();
+            reader.offsets_for_times(times, timeout).map_err(|e| {
+                reader.serve();
+                fault_with(&config, &health, "can't tell which records are how old", e)
+            })
         })
         .await
     }
@@ -154,15 +208,18 @@ impl Questions {
 
 /// The client's own trouble is the cause where the answer only failed to come.
 pub(crate) fn fault_with(config: &KafkaLogConfig, health: &Health, doing: &str, error: KafkaError) -> Fault {
+    let own = fault(config, doing, error);
     match health.last() {
-        Some((code, text)) => {
-            let mut cause = fault(config, doing, KafkaError::Global(code));
-            cause.what = format!("{}: {text}", cause.what);
-            match fault(config, doing, error) {
-                own if own.kind == rollcall_model::FaultKind::Retry => cause,
-                own => own,
-            }
-        }
-        None => fault(config, doing, error),
+        Some(trouble) if own.kind == FaultKind::Retry => fault_of(config, doing, trouble),
+        Some(_) | None => own,
     }
+}
+
+/// A client's trouble as a fault.
+pub(crate) fn fault_of(config: &KafkaLogConfig, doing: &str, trouble: Trouble) -> Fault {
+    if let Some((kind, repair)) = trouble.token {
+        return Fault { repair, ..Fault::new(kind, format!("{doing}: {}", trouble.text)) };
+    }
+    let found = fault(config, doing, KafkaError::Global(trouble.code));
+    Fault { what: format!("{}: {}", found.what, trouble.text), ..found }
 }

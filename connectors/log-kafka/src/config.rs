@@ -12,8 +12,10 @@ use rollcall_schema_registry::RegistryConfig;
 /// Settings that exactness hangs on: never taken from `log.client`.
 const RESERVED: &[(&str, &str)] = &[
     ("acks", "every commit waits for all in-sync replicas"),
+    ("allow.auto.create.topics", "a topic that is gone is an error, never made anew"),
     ("auto.offset.reset", "a place that is gone is an error, never a reset"),
     ("bootstrap.servers", "that is log.brokers"),
+    ("delivery.timeout.ms", "it follows from log.transaction_timeout_ms"),
     ("enable.auto.commit", "places live in the topic progress"),
     ("enable.auto.offset.store", "places live in the topic progress"),
     ("enable.idempotence", "commits are transactions"),
@@ -23,8 +25,10 @@ const RESERVED: &[(&str, &str)] = &[
     ("isolation.level", "only what is committed may be read"),
     ("message.max.bytes", "it follows from the topics' max.message.bytes"),
     ("message.timeout.ms", "it follows from log.transaction_timeout_ms"),
+    ("metadata.broker.list", "that is log.brokers"),
     ("partition.assignment.strategy", "tasks are moved one by one"),
     ("partitioner", "partitions are written explicitly"),
+    ("request.required.acks", "every commit waits for all in-sync replicas"),
     ("session.timeout.ms", "that is log.session_timeout_ms"),
     ("transaction.timeout.ms", "that is log.transaction_timeout_ms"),
     ("transactional.id", "it follows from the task"),
@@ -32,6 +36,18 @@ const RESERVED: &[(&str, &str)] = &[
 /// Also reserved, because they stand under keys of their own.
 const OWN_KEYS: &[(&str, &str)] =
     &[("ssl.", "log.tls"), ("sasl.", "log.sasl"), ("security.protocol", "log.tls and log.sasl")];
+
+/// Settings that topics are made and held to by us: never taken from `log.topic_settings`.
+const RESERVED_OF_TOPICS: &[(&str, &str)] = &[
+    ("cleanup.policy", "each topic has its own"),
+    ("delete.retention.ms", "that is log.tombstone_retention_days"),
+    ("min.insync.replicas", "that is log.min_insync_replicas"),
+    ("retention.bytes", "Rollcall drops what may go, never before every task has read it"),
+    ("retention.ms", "that is log.retention_ms"),
+    ("unclean.leader.election.enable", "a broker that missed commits would become the leader"),
+];
+/// The longest name that Kafka gives a topic.
+const TOPIC_NAME_CHARS_MAX: usize = 249;
 
 /// How the brokers are spoken to over TLS.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -42,6 +58,17 @@ pub struct TlsConfig {
     pub certificate_file: Option<String>,
     /// PEM file of the client's key.
     pub key_file: Option<String>,
+}
+
+impl TlsConfig {
+    fn files(&self) -> impl Iterator<Item = (&'static str, &String)> {
+        let all = [
+            ("ca_file", &self.ca_file),
+            ("certificate_file", &self.certificate_file),
+            ("key_file", &self.key_file),
+        ];
+        all.into_iter().filter_map(|(key, file)| Some((key, file.as_ref()?)))
+    }
 }
 
 /// How the client says who it is.
@@ -170,8 +197,8 @@ pub struct KafkaLogConfig {
     pub clock: Clock,
 }
 
-/// A minute: longer than any commit, short enough for readers that wait behind a dead worker's.
-pub const DEFAULT_TRANSACTION_TIMEOUT_MS: u32 = 60_000;
+/// Longer than any commit, short enough for readers that wait behind a dead worker's.
+pub const DEFAULT_TRANSACTION_TIMEOUT_MS: u32 = 20_000;
 /// Short enough to be taken over from soon, long enough for a pause of a busy machine.
 pub const DEFAULT_SESSION_TIMEOUT_MS: u32 = 10_000;
 /// What a broker may take to answer.
@@ -236,6 +263,38 @@ impl KafkaLogConfig {
         if self.partitions == 0 {
             return Err(Fault::config("log.partitions is 0").repair("set log.partitions to 1 or more"));
         }
+        let longest = Topic::ALL.iter().map(|topic| topic.name().len() + 1).max().unwrap_or_default();
+        let is_good = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if self.prefix.is_empty()
+            || !self.prefix.chars().all(is_good)
+            || self.prefix.len() + longest > TOPIC_NAME_CHARS_MAX
+        {
+            return Err(Fault::config(format!(
+                "log.prefix '{}' is nothing that topics' names may begin with",
+                self.prefix
+            ))
+            .repair("set log.prefix to letters, digits, '.', '_' and '-', not too many of them"));
+        }
+        if self.min_insync_replicas == 0 || self.min_insync_replicas > self.replication_factor {
+            let (least, copies) = (self.min_insync_replicas, self.replication_factor);
+            return Err(Fault::config(format!(
+                "log.min_insync_replicas is {least}, with log.replication_factor {copies}: no commit could succeed"
+            ))
+            .repair(format!("set log.min_insync_replicas to something from 1 to {}", copies.max(1))));
+        }
+        for (key, file) in self.tls.iter().flat_map(TlsConfig::files) {
+            std::fs::File::open(file).map_err(|e| {
+                Fault::config(format!("log.tls.{key} is {file}, which can't be read")).from_source(e).repair(
+                    format!("set log.tls.{key} to a PEM file that this process may read: ls -l {file}"),
+                )
+            })?;
+        }
+        for name in self.topic_settings.keys() {
+            if let Some((_, why)) = RESERVED_OF_TOPICS.iter().find(|(reserved, _)| name == reserved) {
+                return Err(Fault::config(format!("log.topic_settings.{name} can't be set: {why}"))
+                    .repair(format!("remove log.topic_settings.{name}")));
+            }
+        }
         for name in self.client.keys() {
             let own = OWN_KEYS.iter().find(|(prefix, _)| name.starts_with(prefix));
             let reserved = RESERVED.iter().find(|(reserved, _)| name == reserved);
@@ -296,12 +355,19 @@ impl KafkaLogConfig {
             .set("group.id", self.group())
             .set("enable.auto.commit", "false")
             .set("auto.offset.reset", "error")
-            .set("isolation.level", if committed { "read_committed" } else { "read_uncommitted" })
-            // Memory is per reader, and each task has one.
-            .set("queued.max.messages.kbytes", "16384")
-            .set("queued.min.messages", "10000")
-            .set("fetch.queue.backoff.ms", "20")
-            .set("fetch.error.backoff.ms", "100");
+            .set("isolation.level", if committed { "read_committed" } else { "read_uncommitted" });
+        // Memory is per reader, and each task has one.
+        self.set_unless_given(&mut client, "queued.max.messages.kbytes", "16384");
+        self.set_unless_given(&mut client, "queued.min.messages", "10000");
+        self.set_unless_given(&mut client, "fetch.queue.backoff.ms", "20");
+        self.set_unless_given(&mut client, "fetch.error.backoff.ms", "100");
         client
+    }
+
+    /// Sets what `log.client` may set otherwise.
+    pub(crate) fn set_unless_given(&self, client: &mut ClientConfig, name: &str, value: &str) {
+        if !self.client.contains_key(name) {
+            client.set(name, value);
+        }
     }
 }

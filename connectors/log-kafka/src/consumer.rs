@@ -23,9 +23,9 @@ use rollcall_schema_registry::AvroCodec;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::client::{Client, blocking, fault_with, make};
+use crate::client::{Client, Serve as _, blocking, fault_of, fault_with, make};
 use crate::config::KafkaLogConfig;
-use crate::context::{Context, Health};
+use crate::context::{Context, Health, is_refusal};
 use crate::pieces::{Part, Pending, part_of};
 use crate::producer::WRITER;
 
@@ -210,6 +210,10 @@ impl KafkaConsumer {
 
     /// Brokers come and go; what stays is a fault.
     fn pass_or_fail(&self, doing: &str, error: KafkaError) -> Result<(), Fault> {
+        // Who refuses us for a moment, as a broker that starts may, is asked again by the check of our health.
+        if crate::fault::code_of(&error).is_some_and(is_refusal) {
+            return Ok(());
+        }
         let found = fault_with(&self.config, &self.health, doing, error);
         if found.kind == FaultKind::Retry { Ok(()) } else { Err(found) }
     }
@@ -224,27 +228,33 @@ impl KafkaConsumer {
         let (id, pieces) = (missing.id.clone(), missing.pieces);
         let last = missing.fetched.record.value.clone().unwrap_or_default();
         let config = self.config.clone();
-        let joined = blocking(move || join_before(&config, &at.0, at.1, head, (&id, pieces), last)).await?;
-        let Some(missing) = self.missing.take() else { return Ok(()) };
-        let mut fetched = missing.fetched;
-        match joined {
-            Some(value) => {
-                fetched.record.value = Some(value);
-                self.ready.push(fetched);
-                Ok(())
-            }
-            // Newer pieces of the key have taken the place of these, and its newer head comes.
-            None if is_compacted => Ok(()),
-            None => Err(Fault::refused(format!(
-                "a record of {}/{} at offset {} has lost its pieces",
-                fetched.record.topic.name(),
-                fetched.record.partition,
-                fetched.place.offset
+        let began = i64::try_from(cursor.start.offset).unwrap_or(i64::MAX);
+        let joined = blocking(move || join_before(&config, &at.0, at.1, (began, head), (&id, pieces), last));
+        let joined = joined.await?;
+        if matches!(joined, Joined::Lost) && !is_compacted {
+            // It stays missing: asking again must not pass over it.
+            return Err(Fault::refused(format!(
+                "a record of {}/{} at offset {head} has lost its pieces",
+                cursor.name, cursor.partition
             ))
             .repair(
                 "rollcall rebuild the sink that reads it, or rollcall backfill the source that wrote it",
-            )),
+            ));
         }
+        let Some(Missing { cursor, id, mut fetched, .. }) = self.missing.take() else { return Ok(()) };
+        if let Some(cursor) = self.cursors.get_mut(cursor) {
+            cursor.pending.forget(&id);
+        }
+        match joined {
+            Joined::Whole(value) => {
+                fetched.record.value = Some(value);
+                self.ready.push(fetched);
+            }
+            // Compacted: newer pieces of the key have taken the place of these, and its newer head comes. By time: it
+            // began before what retention left.
+            Joined::Lost | Joined::Gone => {}
+        }
+        Ok(())
     }
 
     async fn poll(&mut self, limit: PollLimit) -> Result<Vec<Fetched>, Fault> {
@@ -297,7 +307,7 @@ impl KafkaConsumer {
 
     /// Whether brokers answer at all. One that came back doesn't say so: it is asked.
     async fn check_health(&self) -> Result<(), Fault> {
-        let Some((code, text)) = self.health.trouble(PATIENCE) else { return Ok(()) };
+        let Some(trouble) = self.health.trouble(PATIENCE) else { return Ok(()) };
         let Some(cursor) = self.cursors.first() else { return Ok(()) };
         let reader = Arc::clone(self.reader.get()?);
         let (name, partition) = (cursor.name.clone(), i32::from(cursor.partition.0));
@@ -308,9 +318,7 @@ impl KafkaConsumer {
             self.health.good();
             return Ok(());
         }
-        let mut found = crate::fault::fault(&self.config, "can't read", KafkaError::Global(code));
-        found.what = format!("{}: {text}", found.what);
-        Err(found)
+        Err(fault_of(&self.config, "can't read", trouble))
     }
 }
 
@@ -332,18 +340,32 @@ fn headers_of(message: &BorrowedMessage<'_>) -> (Vec<(String, String)>, bool) {
     (headers, foreign)
 }
 
+/// What became of a head whose pieces were not seen before it.
+enum Joined {
+    Whole(Vec<u8>),
+    /// Not all of them are where they were written.
+    Lost,
+    /// They stood before where the partition begins by now.
+    Gone,
+}
+
 /// The whole value of the record whose head stands at `head`, from the pieces before it. Blocks.
 fn join_before(
     config: &KafkaLogConfig,
     name: &str,
     partition: i32,
-    head: i64,
+    (began, head): (i64, i64),
     (id, pieces): (&str, u32),
     last: Vec<u8>,
-) -> Result<Option<Vec<u8>>, Fault> {
+) -> Result<Joined, Fault> {
     let (consumer, health) = make::<BaseConsumer<Context>>(config, &config.reader(true))?;
+    consumer.serve();
     let cant = |e| fault_with(config, &health, &format!("can't read {name}/{partition}"), e);
     let (start, _) = consumer.fetch_watermarks(name, partition, config.request_timeout()).map_err(cant)?;
+    // A reader that began where the partition begins has passed all that is there.
+    if began <= start {
+        return Ok(Joined::Gone);
+    }
     let mut places = TopicPartitionList::new();
     let from = Offset::Offset(start.max(head - LOOK_BACK_MAX));
     places.add_partition_offset(name, partition, from).map_err(cant)?;
@@ -371,7 +393,7 @@ fn join_before(
             None => {}
         }
     }
-    Ok(pending.join(id, pieces, last).ok())
+    Ok(pending.join(id, pieces, last).map_or(Joined::Lost, Joined::Whole))
 }
 
 impl Consumer for KafkaConsumer {

@@ -10,23 +10,50 @@ use rdkafka::consumer::{BaseConsumer, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::ProducerContext;
+use rollcall_model::{Fault, FaultKind};
 use tracing::{debug, warn};
 
 use crate::config::OauthConfig;
 use crate::group::Membership;
 use crate::oauth;
 
+/// So long the last word on why we are refused counts: librdkafka says the same again after 30 s at the soonest, and what
+/// it says in between, that no broker is up, follows from it.
+const LASTS: Duration = Duration::from_secs(60);
+/// A broker that starts may refuse those whom it hasn't read of yet.
+const FINAL_AFTER: Duration = Duration::from_secs(2);
+
 /// What a client met last, kept until it works again.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Health {
     state: Arc<Mutex<Option<Trouble>>>,
+    /// How the last connection ended.
+    hung_up: Arc<Mutex<String>>,
 }
 
+/// Why a client doesn't work.
 #[derive(Clone, Debug)]
-struct Trouble {
-    code: Code,
-    text: String,
+pub(crate) struct Trouble {
+    pub(crate) code: Code,
+    pub(crate) text: String,
+    /// Set where the brokers have no part in it: there is no token to come with.
+    pub(crate) token: Option<(FaultKind, Option<String>)>,
     since: Instant,
+    said: Instant,
+}
+
+impl Trouble {
+    fn is_refusal(&self) -> bool {
+        is_refusal(self.code)
+    }
+}
+
+/// Nothing but a person ends these, when they last.
+pub(crate) fn is_refusal(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Authentication | Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism | Code::SSL
+    )
 }
 
 impl Health {
@@ -36,21 +63,29 @@ impl Health {
 
     /// Brokers come and go one by one, which librdkafka sees to; what counts is that none answers, or none will.
     fn note(&self, code: Code, text: &str) {
-        if !matches!(
-            code,
-            Code::AllBrokersDown
-                | Code::Authentication
-                | Code::SaslAuthenticationFailed
-                | Code::UnsupportedSASLMechanism
-                | Code::SSL
-                | Code::Resolve
-                | Code::GroupAuthorizationFailed
-        ) {
-            return;
+        if is_refusal(code)
+            || matches!(code, Code::AllBrokersDown | Code::Resolve | Code::GroupAuthorizationFailed)
+        {
+            self.put(code, text, None);
         }
+    }
+
+    /// A connection ended, as librdkafka's log says.
+    fn note_hung_up(&self, text: &str) {
+        text.clone_into(&mut self.hung_up.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn put(&self, code: Code, text: &str, token: Option<(FaultKind, Option<String>)>) {
         let mut state = self.lock();
-        let since = state.as_ref().map_or_else(Instant::now, |trouble| trouble.since);
-        *state = Some(Trouble { code, text: text.to_owned(), since });
+        let now = Instant::now();
+        let since = state.as_ref().map_or(now, |trouble| trouble.since);
+        if let Some(known) = state.as_ref().filter(|known| known.said.elapsed() < LASTS) {
+            let follows = known.is_refusal() && !is_refusal(code);
+            if token.is_none() && (follows || known.token.is_some()) {
+                return;
+            }
+        }
+        *state = Some(Trouble { code, text: text.to_owned(), token, since, said: now });
     }
 
     /// It works.
@@ -58,19 +93,33 @@ impl Health {
         self.lock().take();
     }
 
-    /// The error that nothing but a person ends, or that lasts longer than `patience`.
-    pub(crate) fn trouble(&self, patience: Duration) -> Option<(Code, String)> {
+    /// What only a person ends, or what lasts longer than `patience`.
+    pub(crate) fn trouble(&self, patience: Duration) -> Option<Trouble> {
         let state = self.lock();
         let trouble = state.as_ref()?;
-        let is_final =
-            matches!(trouble.code, Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL)
-                && trouble.since.elapsed() > Duration::from_millis(500);
-        (is_final || trouble.since.elapsed() > patience).then(|| (trouble.code, trouble.text.clone()))
+        let lasted = trouble.since.elapsed();
+        (lasted > patience || (trouble.is_refusal() && lasted > FINAL_AFTER)).then(|| self.told(trouble))
     }
 
-    /// The error met last, whatever it is.
-    pub(crate) fn last(&self) -> Option<(Code, String)> {
-        self.lock().as_ref().map(|trouble| (trouble.code, trouble.text.clone()))
+    /// What was met last, whatever it is.
+    pub(crate) fn last(&self) -> Option<Trouble> {
+        let state = self.lock();
+        let counts = |known: &&Trouble| !known.is_refusal() || known.said.elapsed() < LASTS;
+        state.as_ref().filter(counts).map(|trouble| self.told(trouble))
+    }
+
+    /// That brokers are down, librdkafka says as an error; why, in its log.
+    fn told(&self, trouble: &Trouble) -> Trouble {
+        let why = self.hung_up.lock().unwrap_or_else(PoisonError::into_inner);
+        if trouble.code != Code::AllBrokersDown || why.is_empty() {
+            return trouble.clone();
+        }
+        Trouble { text: format!("{}: {why}", trouble.text), ..trouble.clone() }
+    }
+
+    /// Why there is no token, if that is so.
+    pub(crate) fn no_token(&self) -> Option<Trouble> {
+        self.last().filter(|trouble| trouble.token.is_some())
     }
 }
 
@@ -107,6 +156,14 @@ impl Context {
         let _ = self.membership.set(membership);
     }
 
+    /// Remembers why there is no token; in words.
+    pub(crate) fn no_token(&self, fault: Fault) -> String {
+        let text = fault.message();
+        warn!("{text}");
+        self.health.put(Code::Authentication, &text, Some((fault.kind, fault.repair)));
+        text
+    }
+
     /// What was delivered since the last call.
     pub(crate) fn take_delivered(&self) -> Delivered {
         std::mem::take(&mut *self.delivered())
@@ -117,6 +174,9 @@ impl ClientContext for Context {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        if facility == "FAIL" {
+            self.health.note_hung_up(text.rsplit_once("]: ").map_or(text, |(_, text)| text));
+        }
         match level {
             RDKafkaLogLevel::Emerg
             | RDKafkaLogLevel::Alert
@@ -135,12 +195,7 @@ impl ClientContext for Context {
 
     fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
         let oauth = self.oauth.as_ref().ok_or("log.sasl has no token endpoint")?;
-        oauth::token(oauth).map_err(|fault| {
-            let text = format!("no token of {}: {fault}", oauth.token_url);
-            warn!("{text}");
-            self.health.note(Code::Authentication, &text);
-            text.into()
-        })
+        oauth::token(oauth).map_err(|fault| self.no_token(fault).into())
     }
 }
 

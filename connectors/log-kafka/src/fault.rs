@@ -3,11 +3,14 @@
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rollcall_model::{Fault, FaultKind};
 
-use crate::config::KafkaLogConfig;
+use crate::config::{KafkaLogConfig, SaslConfig};
 
 /// The code in an error, if it has one.
 pub(crate) fn code_of(error: &KafkaError) -> Option<Code> {
-    if let KafkaError::Transaction(error) = error { Some(error.code()) } else { error.rdkafka_error_code() }
+    if let KafkaError::Transaction(error) = error {
+        return Some(error.code());
+    }
+    if let KafkaError::AdminOp(code) = error { Some(*code) } else { error.rdkafka_error_code() }
 }
 
 /// An error of the client or a broker, as what to do about it. `doing` says at what it came: "can't read …".
@@ -20,9 +23,9 @@ pub(crate) fn fault(config: &KafkaLogConfig, doing: &str, error: KafkaError) -> 
             named(FaultKind::Fenced, format!("{doing}: a newer writer has this task, or a commit took longer than log.transaction_timeout_ms"))
         }
         Some(Code::TopicAuthorizationFailed) => {
-            let rights = "Read, Write, Describe, DescribeConfigs and Delete";
+            let rights = "Create, Read, Write, Describe, DescribeConfigs, Alter and Delete";
             named(FaultKind::Config, format!("{doing}: the brokers at {brokers} don't let us, {rights} are needed on the topics {prefix}.*"))
-                .repair(acl(config, &format!("--topic {prefix}. --resource-pattern-type prefixed --operation Read --operation Write --operation Describe --operation DescribeConfigs --operation Delete --operation Create")))
+                .repair(acl(config, &format!("--topic {prefix}. --resource-pattern-type prefixed --operation Read --operation Write --operation Describe --operation DescribeConfigs --operation Alter --operation Delete --operation Create")))
         }
         Some(Code::GroupAuthorizationFailed) => {
             named(FaultKind::Config, format!("{doing}: the brokers at {brokers} don't let us read in group {}", config.group()))
@@ -35,6 +38,13 @@ pub(crate) fn fault(config: &KafkaLogConfig, doing: &str, error: KafkaError) -> 
         Some(Code::ClusterAuthorizationFailed) => {
             named(FaultKind::Config, format!("{doing}: the brokers at {brokers} don't let us make topics"))
                 .repair(acl(config, &format!("--topic {prefix}. --resource-pattern-type prefixed --operation Create")))
+        }
+        // A token that ran out is refused like a wrong one, and there is a new one soon.
+        Some(Code::SaslAuthenticationFailed | Code::Authentication)
+            if matches!(config.sasl, Some(SaslConfig::OauthBearer(_))) =>
+        {
+            named(FaultKind::Retry, format!("{doing}: the brokers at {brokers} refused our token"))
+                .repair("wait for a new one; if it stays so, check log.sasl: whether the brokers take tokens of its token_url and scope")
         }
         Some(Code::SaslAuthenticationFailed | Code::Authentication) => {
             named(FaultKind::Config, format!("{doing}: the brokers at {brokers} refused who we say we are"))
@@ -60,6 +70,14 @@ pub(crate) fn fault(config: &KafkaLogConfig, doing: &str, error: KafkaError) -> 
             named(FaultKind::Config, format!("{doing}: log.transaction_timeout_ms {} is more than the brokers allow", config.transaction_timeout_ms))
                 .repair("lower log.transaction_timeout_ms, or raise transaction.max.timeout.ms of the brokers")
         }
+        Some(Code::MessageSizeTooLarge) => {
+            named(FaultKind::Refused, format!("{doing}: something is larger than the topics' max.message.bytes and can't be cut, such as a task's progress"))
+                .repair(format!("kafka-configs.sh --bootstrap-server {brokers} --alter --entity-type topics --entity-name {prefix}.progress --add-config max.message.bytes=10485760, the same for the other topics {prefix}.*, and start again"))
+        }
+        Some(Code::InvalidTopic) => {
+            named(FaultKind::Config, format!("{doing}: '{prefix}' is nothing that topics' names may begin with"))
+                .repair("set log.prefix to letters, digits, '.', '_' and '-'")
+        }
         Some(Code::UnsupportedVersion | Code::UnsupportedFeature) => {
             named(FaultKind::Config, format!("{doing}: the brokers at {brokers} are too old"))
                 .repair("Rollcall needs Apache Kafka 2.5 or newer")
@@ -67,7 +85,11 @@ pub(crate) fn fault(config: &KafkaLogConfig, doing: &str, error: KafkaError) -> 
         // Everything else passes: brokers come back, elections end.
         _ => named(FaultKind::Retry, format!("{doing} at {brokers}")),
     };
-    found.from_source(error)
+    match (code_of(&error), &error) {
+        // It says the same twice.
+        (Some(code), other) if !matches!(other, KafkaError::Transaction(_)) => found.from_source(code),
+        _ => found.from_source(error),
+    }
 }
 
 fn acl(config: &KafkaLogConfig, rest: &str) -> String {

@@ -135,7 +135,8 @@ impl KafkaLog {
     /// A [`Fault`] of the brokers; `Refused` when another worker bears this id.
     pub async fn join(&self, worker: &str, tasks: u16) -> Result<KafkaGroup, Fault> {
         topics::prepare_tasks(&self.questions, &self.config, tasks).await?;
-        KafkaGroup::join(&self.config, worker)
+        let (config, worker, bytes) = (self.config.clone(), worker.to_owned(), self.message_bytes_max);
+        blocking(move || KafkaGroup::join(&config, &worker, bytes)).await
     }
 
     /// One pass of retention, as of a time.
@@ -164,8 +165,13 @@ async fn label(
     message_bytes_max: u64,
     copy: Option<(LogId, u32)>,
 ) -> Result<Label, Fault> {
+    let mut tried: Option<Label> = None;
     for _ in 0..LABEL_TRIES {
         if let Some(label) = progress.label(questions).await? {
+            // Ours, though the answer was lost.
+            if tried.as_ref() == Some(&label) {
+                return Ok(label);
+            }
             if let Some((id, epoch)) = &copy
                 && (id, *epoch) != (&label.log_id, label.epoch)
             {
@@ -185,6 +191,17 @@ async fn label(
             }
             return Ok(label);
         }
+        let tasks = progress.tasks(questions).await?;
+        if let Some(task) = tasks.keys().next() {
+            return Err(Fault::refused(format!(
+                "{} holds the progress of tasks ('{task}') and no label: the log '{}' has lost which one it is",
+                config.topic(Topic::Progress),
+                config.prefix
+            ))
+            .repair(
+                "restore the topic from a mirror; or take another log.prefix and run rollcall rebuild for every sink",
+            ));
+        }
         let new = config.clone();
         let mut writer = blocking(move || Writer::open(&new, LABELLING, 0, message_bytes_max, None)).await?;
         // Fenced first, looked second: who labelled before is seen, who would label now is refused.
@@ -198,6 +215,7 @@ async fn label(
         let label = Label::new(id, epoch, config.partitions);
         let value = serde_json::to_vec(&label)
             .map_err(|e| Fault::bug("the log's label can't be written as JSON").from_source(e))?;
+        tried = Some(label.clone());
         match blocking(move || writer.put(LABEL_KEY, Some(value))).await {
             Ok(()) => return Ok(label),
             Err(fault) if matches!(fault.kind, FaultKind::Fenced | FaultKind::Retry) => {}

@@ -139,16 +139,21 @@ impl Pending {
         }
     }
 
-    /// The whole value of a head, if all its pieces are there; else the head's own part comes back.
+    /// The whole value of a head, if all its pieces are there; else the head's own part comes back, and they stay.
     pub(crate) fn join(&mut self, id: &str, pieces: u32, last: Vec<u8>) -> Result<Vec<u8>, Vec<u8>> {
-        let parts = self.pieces.remove(id).unwrap_or_default();
-        let is_whole = parts.len() == pieces as usize && parts.keys().copied().eq(0..pieces);
+        let is_whole = self.pieces.get(id).is_some_and(|parts| parts.keys().copied().eq(0..pieces));
         if !is_whole {
             return Err(last);
         }
-        let mut whole: Vec<u8> = parts.into_values().flatten().collect();
+        let mut whole: Vec<u8> =
+            self.pieces.remove(id).into_iter().flatten().flat_map(|(_, part)| part).collect();
         whole.extend(last);
         Ok(whole)
+    }
+
+    /// Gives up on the pieces of a head.
+    pub(crate) fn forget(&mut self, id: &str) {
+        self.pieces.remove(id);
     }
 }
 
@@ -228,5 +233,8 @@ mod tests {
         pending.keep(&out[2].headers, out[2].value.clone());
         let Part::Head { id, pieces } = part_of(&mut out[3].headers) else { panic!("a head") };
         assert!(pending.join(&id, pieces, vec![]).is_err());
+        assert!(!pending.pieces.is_empty(), "they are held on to");
+        pending.forget(&id);
+        assert!(pending.pieces.is_empty());
     }
 }

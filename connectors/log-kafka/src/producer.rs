@@ -15,13 +15,11 @@ use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
-use rollcall_model::{
-    Commit, Committed, Fault, FaultKind, Fut, Partition, Place, Producer, Progress, Record, Topic,
-};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig};
+use rollcall_model::{Commit, Committed, Fault, FaultKind, Fut, Partition, Place, Producer, Record, Topic};
 use rollcall_schema_registry::AvroCodec;
 
-use crate::client::{Client, blocking, fault_with, make};
+use crate::client::{Client, Serve as _, blocking, fault_of, fault_with, make};
 use crate::config::KafkaLogConfig;
 use crate::context::{Context, Health};
 use crate::progress::{CUT, Kept};
@@ -48,7 +46,8 @@ pub(crate) struct Writer {
     producer: Client<BaseProducer<Context>>,
     health: Health,
     kept: Kept,
-    commits: u64,
+    /// No two cut records of a log share it: random, then counted.
+    next_cut: u64,
 }
 
 impl Writer {
@@ -65,22 +64,33 @@ impl Writer {
             .set("transactional.id", config.transactional_id(task))
             .set("transaction.timeout.ms", config.transaction_timeout_ms.to_string())
             .set("message.timeout.ms", config.transaction_timeout_ms.to_string())
-            .set("message.max.bytes", message_bytes_max.clamp(BATCH_BYTES_MIN, 1_000_000_000).to_string())
-            .set("queue.buffering.max.kbytes", QUEUE_KBYTES_MAX)
-            .set("queue.buffering.max.messages", QUEUE_RECORDS_MAX)
-            // A commit is flushed as a whole; nothing is gained by waiting for more.
-            .set("linger.ms", "0");
-        if !config.client.contains_key("compression.type") && !config.client.contains_key("compression.codec")
-        {
-            client.set("compression.type", "lz4");
+            .set("message.max.bytes", message_bytes_max.clamp(BATCH_BYTES_MIN, 1_000_000_000).to_string());
+        config.set_unless_given(&mut client, "queue.buffering.max.kbytes", QUEUE_KBYTES_MAX);
+        config.set_unless_given(&mut client, "queue.buffering.max.messages", QUEUE_RECORDS_MAX);
+        // A commit is flushed as a whole; nothing is gained by waiting for more.
+        if !config.client.contains_key("queue.buffering.max.ms") {
+            config.set_unless_given(&mut client, "linger.ms", "0");
+        }
+        if !config.client.contains_key("compression.codec") {
+            config.set_unless_given(&mut client, "compression.type", "lz4");
         }
         let (producer, health) = make::<BaseProducer<Context>>(config, &client)?;
         let producer = Client::new(producer);
         let patience = Duration::from_millis(config.transaction_timeout_ms.into()) + config.request_timeout();
-        producer.get()?.init_transactions(patience).map_err(|e| {
-            fault_with(config, &health, &format!("can't become the writer of task '{task}'"), e)
+        let doing = format!("can't become the writer of task '{task}'");
+        let own = producer.get()?;
+        own.serve();
+        if let Some(trouble) = health.no_token() {
+            return Err(fault_of(config, &doing, trouble));
+        }
+        own.init_transactions(patience).map_err(|e| {
+            own.serve();
+            fault_with(config, &health, &doing, e)
         })?;
         health.good();
+        let mut random = [0; 8];
+        getrandom::fill(&mut random)
+            .map_err(|e| Fault::retry("the operating system gave no random number").from_source(e))?;
         Ok(Self {
             config: config.clone(),
             task: task.to_owned(),
@@ -90,7 +100,7 @@ impl Writer {
             producer,
             health,
             kept: Kept::default(),
-            commits: 0,
+            next_cut: u64::from_be_bytes(random),
         })
     }
 
@@ -106,7 +116,6 @@ impl Writer {
         }
         let mut cut = self.kept.cut.clone();
         let mut records = Vec::with_capacity(commit.records.len() + 1);
-        self.commits += 1;
         for mut record in commit.records {
             if let Some(codec) = &self.codec {
                 let value = record.value.take();
@@ -114,7 +123,8 @@ impl Writer {
                     value.map(|value| codec.encode(record.topic, &record.key, value)).transpose()?;
             }
             let limit = usize::try_from(self.message_bytes_max).unwrap_or(usize::MAX);
-            cut.cut(record, limit, self.piece_id(), &mut records).map_err(too_many_cut)?;
+            cut.cut(record, limit, self.next_cut, &mut records).map_err(too_many_cut)?;
+            self.next_cut = self.next_cut.wrapping_add(1);
         }
         let moved = commit.progress.is_some();
         let kept = Kept { progress: commit.progress.or_else(|| self.kept.progress.clone()), cut };
@@ -134,13 +144,6 @@ impl Writer {
         self.write(&[self.own(key, value, Vec::new())]).map(drop)
     }
 
-    /// No two cut records share it: a number of this writer, and when it wrote.
-    fn piece_id(&self) -> u64 {
-        self.config.clock.now_ms().rotate_left(20)
-            ^ self.commits
-            ^ (std::process::id() as u64).rotate_left(48)
-    }
-
     fn own(&self, key: &str, value: Option<Vec<u8>>, headers: Vec<(String, String)>) -> Record {
         Record {
             topic: Topic::Progress,
@@ -153,8 +156,8 @@ impl Writer {
 
     fn progress_record(&self, kept: &Kept) -> Result<Record, Fault> {
         let not_json = |e| Fault::bug("progress can't be written as JSON").from_source(e);
-        let progress = kept.progress.clone().unwrap_or_else(Progress::default);
-        let value = serde_json::to_vec(&progress).map_err(not_json)?;
+        // Null where a task only cut records up: it has no progress yet.
+        let value = serde_json::to_vec(&kept.progress).map_err(not_json)?;
         let mut headers = Vec::new();
         if !kept.cut.is_empty() {
             headers.push((CUT.to_owned(), serde_json::to_string(&kept.cut).map_err(not_json)?));
@@ -175,16 +178,29 @@ impl Writer {
             producer.commit_transaction(patience).map_err(|e| self.fault(e))
         });
         if let Err(fault) = written {
-            if fault.kind != FaultKind::Fenced && producer.abort_transaction(ABORT_WITHIN).is_err() {
-                tracing::debug!(
-                    task = self.task,
-                    "a transaction is left to its timeout or its task's next writer"
-                );
+            if fault.kind != FaultKind::Fenced {
+                self.take_back(producer);
             }
             return Err(fault);
         }
         self.health.good();
         Ok(self.committed(context))
+    }
+
+    fn take_back(&self, producer: &BaseProducer<Context>) {
+        let until = Instant::now() + ABORT_WITHIN;
+        // librdkafka waits until all that was sent is reported on, and reports only to who polls.
+        producer.purge(PurgeConfig::default().queue());
+        while producer.in_flight_count() > 0 && Instant::now() < until {
+            producer.poll(TICK);
+        }
+        let left = until.saturating_duration_since(Instant::now()).max(TICK);
+        if producer.abort_transaction(left).is_err() {
+            tracing::debug!(
+                task = self.task,
+                "a transaction is left to its timeout or its task's next writer"
+            );
+        }
     }
 
     fn send(&self, producer: &BaseProducer<Context>, record: &Record) -> Result<(), Fault> {
@@ -226,7 +242,11 @@ impl Writer {
         }
         let delivered = producer.client().context().take_delivered();
         if let Some(error) = delivered.failed {
-            return Err(self.fault(error));
+            let is_purged =
+                matches!(crate::fault::code_of(&error), Some(Code::PurgeQueue | Code::PurgeInflight));
+            // The transaction had failed before: why, it says to whoever would commit it.
+            let cause = if is_purged { producer.commit_transaction(self.patience()).err() } else { None };
+            return Err(self.fault(cause.unwrap_or(error)));
         }
         *producer.client().context().delivered() = delivered;
         Ok(())

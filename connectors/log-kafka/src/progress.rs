@@ -33,6 +33,8 @@ const LABEL_FORMAT: u32 = 1;
 const POLL: PollLimit =
     PollLimit { records_max: 10_000, bytes_max: 16 << 20, wait: Duration::from_millis(500) };
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// Commits under way end within milliseconds, but for those of the dead.
+const KNOWN_WITHIN: Duration = Duration::from_secs(1);
 
 /// Which log the topics with a prefix are.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -61,7 +63,7 @@ struct State {
     label: Option<Label>,
     tasks: BTreeMap<String, Kept>,
     /// Why the topic can't be followed, for who waits.
-    broken: Option<(FaultKind, String)>,
+    broken: Option<(FaultKind, String, Option<String>)>,
 }
 
 /// The follower.
@@ -92,21 +94,26 @@ impl Follower {
         Self { state, reached, work, config: config.clone() }
     }
 
-    /// What every task committed before this was asked.
+    /// What every task committed before this was asked, as far as it is decided. A dead worker's commit that is still open
+    /// holds back the end of the topic until its task is opened by another worker; which must not wait for this.
     pub(crate) async fn tasks(&self, questions: &Questions) -> Result<BTreeMap<String, Kept>, Fault> {
-        self.catch_up(questions).await?;
+        self.catch_up(questions, KNOWN_WITHIN).await?;
         Ok(lock(&self.state).tasks.clone())
     }
 
     /// What a task committed before this was asked.
     pub(crate) async fn task(&self, questions: &Questions, task: &str) -> Result<Kept, Fault> {
-        self.catch_up(questions).await?;
+        if !self.catch_up(questions, self.patience()).await? {
+            return Err(self.stalled(questions).await);
+        }
         Ok(lock(&self.state).tasks.get(task).cloned().unwrap_or_default())
     }
 
     /// Which log this is, if it is one yet.
     pub(crate) async fn label(&self, questions: &Questions) -> Result<Option<Label>, Fault> {
-        self.catch_up(questions).await?;
+        if !self.catch_up(questions, self.patience()).await? {
+            return Err(self.stalled(questions).await);
+        }
         Ok(lock(&self.state).label.clone())
     }
 
@@ -115,24 +122,39 @@ impl Follower {
         lock(&self.state).tasks.clone()
     }
 
-    async fn catch_up(&self, questions: &Questions) -> Result<(), Fault> {
+    /// Another task's commit may be under way before the end; it ends within its timeout.
+    fn patience(&self) -> Duration {
+        Duration::from_millis(u64::from(self.config.transaction_timeout_ms)) + RETRY_PAUSE * 30
+    }
+
+    async fn stalled(&self, questions: &Questions) -> Fault {
+        let (topic, read) = (self.config.topic(Topic::Progress), *self.reached.borrow());
+        match questions.offsets(topic.clone(), 0).await {
+            Ok(offsets) if offsets.stable < offsets.end => Fault::retry(format!(
+                "the topic {topic} can't be read to its end at {}: a commit at {} has been under way for longer than \
+                 log.transaction_timeout_ms",
+                offsets.end, offsets.stable
+            )),
+            Ok(offsets) => Fault::retry(format!(
+                "the topic {topic} is read slowly: it begins at {}, is read to {read} and ends at {}",
+                offsets.start, offsets.end
+            )),
+            Err(fault) => fault,
+        }
+    }
+
+    /// Whether everything that was written before this was asked has been decided and read within a time.
+    async fn catch_up(&self, questions: &Questions, within: Duration) -> Result<bool, Fault> {
         let end = questions.offsets(self.config.topic(Topic::Progress), 0).await?.end;
         let mut reached = self.reached.clone();
-        // Another task's commit may be under way before the end; it ends within its timeout.
-        let patience =
-            Duration::from_millis(u64::from(self.config.transaction_timeout_ms)) + RETRY_PAUSE * 30;
-        let waited = tokio::time::timeout(patience, reached.wait_for(|at| *at >= end)).await;
-        if let Some((kind, what)) = lock(&self.state).broken.clone() {
-            return Err(Fault::new(kind, what));
+        let waited = tokio::time::timeout(within, reached.wait_for(|at| *at >= end)).await;
+        if let Some((kind, what, repair)) = lock(&self.state).broken.clone() {
+            return Err(Fault { repair, ..Fault::new(kind, what) });
         }
         match waited {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(_)) => Ok(true),
             Ok(Err(_)) => Err(Fault::retry("the topic progress is no longer followed")),
-            Err(_) => Err(Fault::retry(format!(
-                "the topic {} can't be read to its end: a commit in it has been under way for longer than \
-                 log.transaction_timeout_ms",
-                self.config.topic(Topic::Progress)
-            ))),
+            Err(_) => Ok(false),
         }
     }
 }
@@ -145,13 +167,16 @@ async fn follow(
 ) {
     loop {
         let Err(fault) = follow_once(&config, &questions, &state, &moved).await;
+        // What is known may be old by the time it is followed again.
+        moved.send_replace(0);
         tracing::warn!("the topic progress can't be followed: {fault}");
         if fault.kind != FaultKind::Retry {
-            lock(&state).broken = Some((fault.kind, fault.to_string()));
+            lock(&state).broken = Some((fault.kind, fault.message(), fault.repair));
             // Who waits looks at the cause.
             moved.send_replace(i64::MAX);
         }
         tokio::time::sleep(RETRY_PAUSE).await;
+        moved.send_replace(0);
     }
 }
 
@@ -212,6 +237,9 @@ fn take(config: &KafkaLogConfig, state: &mut State, fetched: Fetched) -> Result<
     };
     let key = String::from_utf8_lossy(&fetched.record.key).into_owned();
     let Some(value) = &fetched.record.value else {
+        if key == LABEL_KEY {
+            state.label = None;
+        }
         state.tasks.remove(&key);
         return Ok(());
     };
@@ -229,7 +257,7 @@ fn take(config: &KafkaLogConfig, state: &mut State, fetched: Fetched) -> Result<
     }
     let cut = fetched.record.headers.iter().find(|(name, _)| name == CUT);
     let cut = cut.map(|(_, text)| serde_json::from_str(text).map_err(unreadable)).transpose()?;
-    let progress = Some(serde_json::from_slice(value).map_err(unreadable)?);
+    let progress: Option<Progress> = serde_json::from_slice(value).map_err(unreadable)?;
     state.tasks.insert(key, Kept { progress, cut: cut.unwrap_or_default() });
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! records all count, retention shorter than what readers may fall behind, fewer partitions than keys were spread over.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
@@ -11,13 +12,17 @@ use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rollcall_model::{Fault, Retention, Topic};
 
-use crate::client::{Questions, blocking};
+use crate::client::{Questions, Serve as _, blocking, fault_of};
 use crate::config::KafkaLogConfig;
 
 /// Kafka's word for "for ever".
 const NEVER: &str = "-1";
 /// What topics are made with where records must be found soon after they were compacted away.
 const SEGMENT_MS: u64 = 3_600_000;
+/// The part of `progress` that is never compacted is its last segment.
+const PROGRESS_SEGMENT_BYTES: u64 = 8 << 20;
+/// Below it a record would be cut into hundreds of messages.
+const MESSAGE_BYTES_MIN: u64 = 16_384;
 
 /// What is known of the topics once they are as they must be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,6 +46,11 @@ fn required(config: &KafkaLogConfig, topic: Topic) -> Vec<(&'static str, String)
             ("retention.bytes", NEVER.to_owned()),
         ],
     };
+    if topic == Topic::Progress {
+        // Read from its beginning by every worker that starts: each task's newest record, and little more.
+        settings.push(("segment.bytes", PROGRESS_SEGMENT_BYTES.to_string()));
+        settings.push(("min.cleanable.dirty.ratio", "0.05".to_owned()));
+    }
     settings.push(("min.insync.replicas", config.min_insync_replicas.to_string()));
     settings.push(("unclean.leader.election.enable", "false".to_owned()));
     settings
@@ -51,21 +61,16 @@ pub(crate) async fn prepare(questions: &Questions, config: &KafkaLogConfig) -> R
     let there = partitions_there(questions, config).await?;
     let missing: Vec<Topic> =
         Topic::ALL.iter().copied().filter(|topic| !there.contains_key(&config.topic(*topic))).collect();
+    // What we have no right to see looks like what isn't there.
+    for topic in &missing {
+        see(questions, config, config.topic(*topic)).await?;
+    }
     // One of some is a log that lost a topic, or another's topics: making the rest would hide that.
-    if !missing.is_empty()
-        && missing.len() < Topic::ALL.len()
-        && there.contains_key(&config.topic(Topic::Progress))
-    {
-        let names: Vec<_> = missing.iter().map(|topic| config.topic(*topic)).collect();
-        return Err(Fault::refused(format!(
-            "the log '{}' at {} has lost its topics {}",
-            config.prefix,
-            config.brokers,
-            names.join(", ")
-        ))
-        .repair(
-            "restore them from a mirror; or take another log.prefix and run rollcall rebuild for every sink",
-        ));
+    if !missing.is_empty() && missing.len() < Topic::ALL.len() {
+        let has_progress = there.contains_key(&config.topic(Topic::Progress));
+        if has_progress || holds_records(questions, config, &missing).await? {
+            return Err(lost(config, &missing));
+        }
     }
     // `progress` last: where it is, the others are.
     let mut making = missing;
@@ -73,9 +78,54 @@ pub(crate) async fn prepare(questions: &Questions, config: &KafkaLogConfig) -> R
     for topic in making {
         make(questions, config, topic).await?;
     }
-    wait_until_known(questions, config).await?;
+    let names: Vec<_> = Topic::ALL.iter().map(|topic| config.topic(*topic)).collect();
+    wait_until_known(questions, config, &names).await?;
     check_partitions(questions, config).await?;
     check_settings(questions, config).await
+}
+
+fn lost(config: &KafkaLogConfig, missing: &[Topic]) -> Fault {
+    let names: Vec<_> = missing.iter().map(|topic| config.topic(*topic)).collect();
+    Fault::refused(format!(
+        "the log '{}' at {} has lost its topics {}",
+        config.prefix,
+        config.brokers,
+        names.join(", ")
+    ))
+    .repair("restore them from a mirror; or take another log.prefix and run rollcall rebuild for every sink")
+}
+
+/// Refuses a topic that is there, but not for us.
+async fn see(questions: &Questions, config: &KafkaLogConfig, name: String) -> Result<(), Fault> {
+    let reader = questions.reader()?;
+    let timeout = config.request_timeout();
+    let doing = format!("can't see the topic {name}");
+    let asked = blocking(move || Ok(reader.fetch_metadata(Some(&name), timeout))).await?;
+    let metadata = asked.map_err(|e| questions.fault(&doing, e))?;
+    match metadata.topics().first().and_then(|topic| topic.error()).map(Code::from) {
+        Some(Code::TopicAuthorizationFailed) => {
+            Err(questions.fault(&doing, KafkaError::Global(Code::TopicAuthorizationFailed)))
+        }
+        Some(Code::InvalidTopic) => Err(questions.fault(&doing, KafkaError::Global(Code::InvalidTopic))),
+        // Not there, or on its way.
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Whether a log has been in the topics that are there: one that is being made holds nothing before it is whole.
+async fn holds_records(
+    questions: &Questions,
+    config: &KafkaLogConfig,
+    missing: &[Topic],
+) -> Result<bool, Fault> {
+    for topic in Topic::ALL.iter().copied().filter(|topic| !missing.contains(topic)) {
+        for partition in 0..config.partitions_of(topic) {
+            if questions.offsets(config.topic(topic), partition.into()).await?.end > 0 {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// Whether a log has been made with this prefix: its `progress` comes last.
@@ -90,18 +140,25 @@ async fn partitions_there(
 ) -> Result<BTreeMap<String, (usize, usize)>, Fault> {
     let reader = questions.reader()?;
     let timeout = config.request_timeout();
-    let asked = reader.clone();
+    let asked = Arc::clone(&reader);
+    let doing = "can't reach the brokers";
+    let said = config.clone();
     let metadata = blocking(move || {
-        drop(asked.poll(Duration::ZERO));
+        asked.serve();
+        if let Some(trouble) = asked.context().health.no_token() {
+            return Err(fault_of(&said, doing, trouble));
+        }
         let metadata = asked.fetch_metadata(None, timeout);
-        drop(asked.poll(Duration::ZERO));
+        asked.serve();
         Ok(metadata)
     })
     .await?;
     let metadata = metadata.map_err(|e| {
-        let doing = "can't reach the brokers";
         let named = questions.fault(doing, e);
-        let repair = format!("start Kafka, or set log.brokers to where it is: {}", config.brokers);
+        let repair = format!(
+            "start Kafka, or set log.brokers to where it is: {}; where it is up, check log.tls and log.sasl",
+            config.brokers
+        );
         if named.repair.is_some() { named } else { named.repair(repair) }
     })?;
     let prefix = format!("{}.", config.prefix);
@@ -143,7 +200,7 @@ async fn create(
         .operation_timeout(Some(config.request_timeout()))
         .request_timeout(Some(config.request_timeout()));
     let doing = format!("can't make the topic {name}");
-    let made = questions.admin()?.create_topics([&new], &options).await;
+    let made = questions.admin().await?.create_topics([&new], &options).await;
     match made.map_err(|e| questions.fault(&doing, e))?.into_iter().next() {
         // Another worker was quicker.
         None | Some(Ok(_) | Err((_, Code::TopicAlreadyExists))) => Ok(()),
@@ -160,18 +217,31 @@ async fn create(
             config.replication_factor
         ))
         .repair("start more brokers, or lower log.replication_factor (and log.min_insync_replicas)")),
+        Some(Err((_, Code::PolicyViolation))) => Err(Fault::config(format!(
+            "{doing}: a policy of the brokers forbids it (create.topic.policy.class.name)"
+        ))
+        .repair(format!("make the topic as docs/topics.md describes it, or have {name} excepted"))),
         Some(Err((_, code))) => Err(questions.fault(&doing, KafkaError::AdminOp(code))),
     }
 }
 
 /// Brokers learn of a new topic one after another.
-async fn wait_until_known(questions: &Questions, config: &KafkaLogConfig) -> Result<(), Fault> {
+async fn wait_until_known(
+    questions: &Questions,
+    config: &KafkaLogConfig,
+    names: &[String],
+) -> Result<(), Fault> {
     let until = tokio::time::Instant::now() + config.request_timeout();
     loop {
         let there = partitions_there(questions, config).await?;
-        let is_known = |topic: &Topic| there.get(&config.topic(*topic)).is_some_and(|(count, _)| *count > 0);
-        if Topic::ALL.iter().all(is_known) || tokio::time::Instant::now() > until {
-            return Ok(());
+        let is_known = |name: &&String| there.get(*name).is_some_and(|(count, _)| *count > 0);
+        let Some(unknown) = names.iter().find(|name| !is_known(name)) else { return Ok(()) };
+        if tokio::time::Instant::now() > until {
+            return Err(Fault::retry(format!(
+                "the topic {unknown} was made, but the brokers at {} don't know it yet",
+                config.brokers
+            ))
+            .repair("wait: Rollcall asks again; if it stays so, look at the brokers' logs"));
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -213,16 +283,28 @@ async fn check_settings(questions: &Questions, config: &KafkaLogConfig) -> Resul
     let resources: Vec<_> = names.iter().map(|(_, name)| ResourceSpecifier::Topic(name)).collect();
     let options = AdminOptions::new().request_timeout(Some(config.request_timeout()));
     let doing = "can't read the settings of the topics";
-    let answers = questions.admin()?.describe_configs(&resources, &options).await;
+    let answers = questions.admin().await?.describe_configs(&resources, &options).await;
     let answers = answers.map_err(|e| questions.fault(doing, e))?;
     let mut message_bytes_max = u64::MAX;
     for ((topic, name), answer) in names.iter().zip(answers) {
         let resource = answer.map_err(|code| questions.fault(doing, KafkaError::AdminOp(code)))?;
+        // rust-rdkafka passes over why an answer is empty; a topic that is there has settings.
+        if resource.entries.is_empty() {
+            let doing = format!("can't read the settings of the topic {name}");
+            return Err(questions.fault(&doing, KafkaError::AdminOp(Code::TopicAuthorizationFailed)));
+        }
         let found = |key: &str| resource.get(key).and_then(|entry| entry.value.clone()).unwrap_or_default();
         for (key, wanted) in required(config, *topic) {
             check_setting(config, name, key, &wanted, &found(key))?;
         }
         let bytes: u64 = found("max.message.bytes").parse().unwrap_or(u64::MAX);
+        if bytes < MESSAGE_BYTES_MIN {
+            return Err(Fault::config(format!(
+                "the topic {name} has max.message.bytes={bytes}, and needs {MESSAGE_BYTES_MIN}: records would fall into \
+                 crumbs"
+            ))
+            .repair(alter(config, name, "max.message.bytes", "1048588")));
+        }
         message_bytes_max = message_bytes_max.min(bytes);
     }
     Ok(Checked { message_bytes_max })
@@ -265,10 +347,16 @@ fn check_setting(
     if is_good {
         return Ok(());
     }
-    Err(Fault::config(format!("the topic {topic} has {key}={found}, and needs {right}: {why}")).repair(format!(
-        "kafka-configs.sh --bootstrap-server {} --alter --entity-type topics --entity-name {topic} --add-config {key}={right}",
+    Err(Fault::config(format!("the topic {topic} has {key}={found}, and needs {right}: {why}"))
+        .repair(alter(config, topic, key, &right)))
+}
+
+fn alter(config: &KafkaLogConfig, topic: &str, key: &str, value: &str) -> String {
+    format!(
+        "kafka-configs.sh --bootstrap-server {} --alter --entity-type topics --entity-name {topic} --add-config \
+         {key}={value}",
         config.brokers
-    )))
+    )
 }
 
 /// The empty topic whose partitions are the tasks: at least so many.
@@ -280,23 +368,26 @@ pub(crate) async fn prepare_tasks(
     let name = config.tasks_topic();
     let wanted = usize::from(tasks.max(1));
     let found = partitions_there(questions, config).await?.get(&name).map(|(partitions, _)| *partitions);
-    let doing = format!("can't make the topic {name}");
     match found {
         None => {
             let count = i32::from(tasks.max(1));
             let copies = TopicReplication::Fixed(i32::from(config.replication_factor));
-            create(questions, config, &name, NewTopic::new(&name, count, copies)).await
+            see(questions, config, name.clone()).await?;
+            create(questions, config, &name, NewTopic::new(&name, count, copies)).await?;
         }
         Some(found) if found < wanted => {
             let options = AdminOptions::new().request_timeout(Some(config.request_timeout()));
             let more = NewPartitions::new(&name, wanted);
-            let made = questions.admin()?.create_partitions([&more], &options).await;
+            let made = questions.admin().await?.create_partitions([&more], &options).await;
+            let doing = format!("can't give the topic {name} {wanted} partitions, one for each task");
             match made.map_err(|e| questions.fault(&doing, e))?.into_iter().next() {
                 // Another worker was quicker.
-                None | Some(Ok(_) | Err((_, Code::InvalidPartitions))) => Ok(()),
-                Some(Err((_, code))) => Err(questions.fault(&doing, KafkaError::AdminOp(code))),
+                None | Some(Ok(_) | Err((_, Code::InvalidPartitions))) => {}
+                Some(Err((_, code))) => return Err(questions.fault(&doing, KafkaError::AdminOp(code))),
             }
         }
-        Some(_) => Ok(()),
+        Some(_) => return Ok(()),
     }
+    // Who joins a group over a topic that its broker doesn't know is told that it is gone.
+    wait_until_known(questions, config, &[name]).await
 }

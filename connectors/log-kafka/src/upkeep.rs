@@ -38,9 +38,15 @@ pub(crate) async fn retain(
     for (topic, partition) in timed(config) {
         let name = config.topic(topic);
         let offsets = questions.offsets(name.clone(), partition.0.into()).await?;
-        let first_young = match young.find_partition(&name, partition.0.into()).map(|e| e.offset()) {
-            Some(Offset::Offset(offset)) => offset,
-            Some(_) | None => offsets.stable,
+        let Some(answer) = young.find_partition(&name, partition.0.into()) else { continue };
+        answer.error().map_err(bad)?;
+        let first_young = match answer.offset() {
+            Offset::Offset(offset) => offset,
+            // All are older.
+            Offset::End => offsets.stable,
+            other @ (Offset::Beginning | Offset::Stored | Offset::Invalid | Offset::OffsetTail(_)) => {
+                return Err(Fault::retry(format!("{doing}: {name}/{partition} answered {other:?}")));
+            }
         };
         let unread = reads
             .get(&(topic, partition))
@@ -52,7 +58,7 @@ pub(crate) async fn retain(
     }
     if before.count() > 0 {
         let options = AdminOptions::new().request_timeout(Some(config.request_timeout()));
-        let dropped = questions.admin()?.delete_records(&before, &options).await.map_err(bad)?;
+        let dropped = questions.admin().await?.delete_records(&before, &options).await.map_err(bad)?;
         for element in dropped.elements() {
             element.error().map_err(bad)?;
         }

@@ -31,8 +31,11 @@ pub(crate) struct Status {
 pub(crate) struct TaskStatus {
     /// Its name: `source/core`, `roster/3`, `sink/counts`.
     pub(crate) task: String,
-    /// `starting`, `running`, `paused`, `retrying` or `failed`.
+    /// `starting`, `running`, `paused`, `retrying` or `failed`; `unassigned` while it runs nowhere.
     pub(crate) state: String,
+    /// The worker that runs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) worker: Option<String>,
     /// Why it retries or failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
@@ -48,6 +51,12 @@ pub(crate) struct TaskStatus {
     /// What lies before it, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) lag_seconds: Option<f64>,
+    /// What lies before it, in records (a log's own marks among them).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) lag_records: Option<u64>,
+    /// What its store has been filled with from the topics.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) restored_records: Option<u64>,
     /// Records per second, lately.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) records_per_second: Option<f64>,

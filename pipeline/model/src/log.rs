@@ -152,7 +152,8 @@ pub trait Log: Send + Sync {
     /// The first place whose record is of a time or later; where decided records end (`stable`) when all are older.
     /// Times are those at which records were written, in milliseconds since 1970, and need not grow with the places.
     fn offset_at(&self, topic: Topic, partition: Partition, time_ms: u64) -> Fut<'_, Place>;
-    /// The progress of every task that has one.
+    /// The progress of every task that has one, as far as it is decided: a dead task's last commit may keep that open
+    /// until the task is opened again.
     fn tasks(&self) -> Fut<'_, BTreeMap<String, Progress>>;
     /// Forgets a task that will not come back, so that it holds no retention up.
     fn forget<'a>(&'a self, task: &'a str) -> Fut<'a, ()>;

@@ -115,12 +115,15 @@ impl Admin {
     /// # Errors
     /// A config fault that shows the differences; a [`Fault`] of the log.
     pub async fn agree(&self, topology: &Topology) -> Result<(), Fault> {
-        let state = self.state().await?;
-        if state.agreement.is_none() {
-            self.apply(topology).await?;
-            return Ok(());
+        let (state, new) = (self.state().await?, Agreement::of(topology));
+        if state.agreement.is_some() {
+            refuse_difference(&differences(&state, &new))?;
         }
-        refuse_difference(&differences(&state, &Agreement::of(topology)))
+        // The first, or one that says more than the log knows so far.
+        if state.agreement.as_ref() != Some(&new) {
+            self.apply(topology).await?;
+        }
+        Ok(())
     }
 
     /// Makes a topology what the log says holds: gates become catalog documents. Answers what changed.

@@ -9,12 +9,16 @@ use std::time::Duration;
 use rollcall_model::log::PollLimit;
 use rollcall_model::{Consumer, Fault, Fetched, Log, Partition, Place, Topic};
 
+use tracing::warn;
+
 use crate::foreign::own;
 
 const POLL: PollLimit =
     PollLimit { records_max: 4_096, bytes_max: 16 << 20, wait: Duration::from_millis(200) };
-/// What is committed is readable at once, but for another task's commit under way: those end within a minute.
-pub(crate) const STALLED_AFTER: Duration = Duration::from_secs(120);
+/// What is committed is readable at once, but for another task's commit under way: those end within their timeout.
+pub(crate) const STALLED_AFTER: Duration = Duration::from_secs(60);
+/// How often it is said that nothing comes.
+const SAY_EVERY: Duration = Duration::from_secs(5);
 
 /// Whether a consumer has brought everything below these ends.
 pub(crate) fn has_reached(consumer: &dyn Consumer, ends: &BTreeMap<(Topic, Partition), Place>) -> bool {
@@ -45,12 +49,26 @@ pub(crate) async fn read_to_end(
         return Ok(reached);
     }
     let mut consumer = log.consumer(unread).await?;
-    let mut moved = tokio::time::Instant::now();
+    let (mut moved, mut said) = (tokio::time::Instant::now(), Duration::ZERO);
     while !has_reached(&*consumer, &ends) {
         let records = consumer.poll(POLL).await?;
         if !records.is_empty() {
-            moved = tokio::time::Instant::now();
+            (moved, said) = (tokio::time::Instant::now(), Duration::ZERO);
             take(own(records).collect())?;
+        } else if moved.elapsed() > said + SAY_EVERY {
+            said = moved.elapsed();
+            let reached = consumer.reached();
+            let left = ends.iter().filter(|(at, end)| reached.get(at).is_some_and(|place| place < *end));
+            for ((topic, partition), end) in left {
+                let at = reached.get(&(*topic, *partition)).map_or(0, |place| place.offset);
+                warn!(
+                    topic = topic.name(),
+                    partition = partition.0,
+                    at,
+                    end = end.offset,
+                    "nothing more comes"
+                );
+            }
         } else if moved.elapsed() > STALLED_AFTER {
             return Err(Fault::retry("the log brings nothing more, but says that there is more"));
         }

@@ -1,4 +1,12 @@
 //! The log on a real broker.
 
+mod compaction;
 mod contract;
+mod group;
+mod hung;
+mod outages;
+mod pieces;
+mod refusals;
+mod registry;
+mod secured;
 mod support;

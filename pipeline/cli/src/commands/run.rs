@@ -1,5 +1,6 @@
 //! `run`: a worker, until it is told to stop.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
@@ -26,6 +27,9 @@ pub(super) struct Run {
     /// This worker's name among those of the log; the host's name by default
     #[arg(long, value_name = "ID", env = "ROLLCALL_WORKER_ID", value_parser = worker_id)]
     worker_id: Option<String>,
+    /// Answer HTTP here rather than at http.listen: for a second worker on a machine
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
 }
 
 fn worker_id(text: &str) -> Result<String, String> {
@@ -39,7 +43,15 @@ fn worker_id(text: &str) -> Result<String, String> {
 impl Run {
     /// Runs the topology; the first SIGTERM or SIGINT stops it in order.
     pub(super) async fn execute(self, settings: &Settings) -> Result<Outcome, Failure> {
-        let topology = settings.topology()?;
+        let mut topology = settings.topology()?;
+        if let Some(listen) = self.listen {
+            if !listen.ip().is_loopback() && topology.http.token.is_none() {
+                return Err(Failure::Use(format!(
+                    "--listen {listen} is reachable from elsewhere and shows personal data: set http.token first"
+                )));
+            }
+            topology.http.listen = listen;
+        }
         let worker = self.worker(&topology)?;
         let (stop, stopped) = watch::channel(false);
         // Before anything starts: a signal that comes early must not kill it half-way.

@@ -10,8 +10,8 @@ use crate::output::{Output, bytes, or_dash, text_of, time};
 
 /// Show what each task does, where it stands and how far it is behind
 ///
-/// JSON lines, told apart by `kind`: `log` {log_id, partitions, parked}; `task` {task, state, error?, repair?,
-/// position?, lag_bytes?, lag_seconds?, records_per_second?, replay? {replayed, total}}; `source` {name, as_of_us, backfill? {id, state,
+/// JSON lines, told apart by `kind`: `log` {log_id, partitions, parked}; `task` {task, state, worker?, error?,
+/// repair?, position?, lag_bytes?, lag_seconds?, lag_records?, restored_records?, records_per_second?, replay? {replayed, total}}; `source` {name, as_of_us, backfill? {id, state,
 /// done_through, rows}, backfill_done?}; `fill` {partition, jobs}. Exits with 1 when a task has failed.
 #[derive(Debug, Args)]
 pub(super) struct Status {}
@@ -51,7 +51,7 @@ fn print_json(output: Output, status: &Answer) -> Result<(), Failure> {
 fn print(output: Output, status: &Answer) -> Result<(), Failure> {
     output.line(&format!("log {}, {} partitions\n", status.log_id, status.partitions))?;
     let rows: Vec<Vec<String>> = status.tasks.iter().map(task_row).collect();
-    output.table(&["TASK", "STATE", "POSITION", "LAG", "BEHIND", "RECORDS/S"], &rows)?;
+    output.table(&["TASK", "WORKER", "STATE", "POSITION", "LAG", "BEHIND", "RECORDS/S"], &rows)?;
     for task in status.tasks.iter().filter(|task| task.error.is_some()) {
         output.line(&format!("\n{} is {}: {}", task.task, task.state, or_dash(task.error.as_deref())))?;
         if let Some(repair) = &task.repair {
@@ -83,9 +83,13 @@ fn print(output: Output, status: &Answer) -> Result<(), Failure> {
 fn task_row(task: &TaskStatus) -> Vec<String> {
     vec![
         task.task.clone(),
-        task.state.clone(),
+        or_dash(task.worker.as_deref()),
+        match task.restored_records.filter(|_| task.state == "starting") {
+            Some(records) => format!("starting, {records} records restored"),
+            None => task.state.clone(),
+        },
         or_dash(task.position.as_ref().map(text_of)),
-        or_dash(task.lag_bytes.map(bytes)),
+        or_dash(task.lag_bytes.map(bytes).or_else(|| task.lag_records.map(|lag| format!("{lag} records")))),
         or_dash(task.lag_seconds.map(|seconds| format!("{seconds:.1} s"))),
         or_dash(task.records_per_second.map(|rate| format!("{rate:.0}"))),
     ]

@@ -160,6 +160,8 @@ fn parts<K: Ord + std::fmt::Display>(
         let key = format!("{section}.{name}");
         match new.get(name) {
             None => all.push(Difference { line: format!("{key}: removed; {on_gone}"), key, refused: None }),
+            // A log that moved to where several workers share it learns the place then.
+            Some(other) if moved(part, other) && part.place.is_none() => {}
             Some(other) if moved(part, other) => {
                 let at = |part: &AgreedPart| part.place.clone().unwrap_or_else(|| "elsewhere".to_owned());
                 all.push(Difference {

@@ -15,8 +15,8 @@ use super::tree::{At, Node};
 const DEFAULT_REPLICATION_FACTOR: u64 = 3;
 /// One of three may be away.
 const DEFAULT_MIN_INSYNC_REPLICAS: u64 = 2;
-/// Longer than any commit; readers wait so long behind what a dead worker left open.
-const DEFAULT_TRANSACTION_TIMEOUT_MS: u64 = 60_000;
+/// Longer than any commit; readers wait so long behind what a dead worker left open and nobody takes over.
+const DEFAULT_TRANSACTION_TIMEOUT_MS: u64 = 20_000;
 /// A pause of a busy machine is shorter; a dead worker's tasks go elsewhere after it.
 const DEFAULT_SESSION_TIMEOUT_MS: u64 = 10_000;
 const YEAR_MS: u64 = 366 * 24 * 3_600_000;

@@ -65,7 +65,7 @@ impl Cluster {
         let log = |proxy: &Proxy| {
             format!(
                 "{{ type: kafka, brokers: \"{}\", path: ./data, partitions: 4, replication_factor: 1, \
-                 min_insync_replicas: 1, session_timeout_ms: {SESSION_MS}, transaction_timeout_ms: 10000 }}",
+                 min_insync_replicas: 1, session_timeout_ms: {SESSION_MS}, transaction_timeout_ms: 20000 }}",
                 proxy.address()
             )
         };
@@ -143,10 +143,12 @@ impl Scene {
             Fault::Partition | Fault::Reset | Fault::Delay => {
                 let cluster = self.cluster.as_ref().ok_or("no broker")?;
                 let proxy = &cluster.proxies[number];
-                match fault {
-                    Fault::Partition => proxy.drop_all(),
-                    Fault::Reset => proxy.reset(),
-                    _ => proxy.delay(Duration::from_millis(200)),
+                if fault == Fault::Partition {
+                    proxy.drop_all();
+                } else if fault == Fault::Reset {
+                    proxy.reset();
+                } else {
+                    proxy.delay(Duration::from_millis(200));
                 }
                 sleep(if fault == Fault::Partition { beyond } else { moment }).await;
                 proxy.pass();

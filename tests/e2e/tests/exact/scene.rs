@@ -155,7 +155,13 @@ impl Scene {
         println!("{} steps of load", self.steps.load(Ordering::Relaxed));
         let client = connect(&self.postgres).await?;
         let row = client.query_one("SELECT (extract(epoch FROM clock_timestamp()) * 1e6)::int8", &[]).await?;
-        self.workers[0].wait_until_as_of(row.get(0)).await
+        let rested = self.workers[0].wait_until_as_of(row.get(0)).await;
+        if rested.is_err() {
+            for (number, worker) in self.workers.iter().enumerate() {
+                eprintln!("the log of worker {number}:\n{}", worker.log_tail());
+            }
+        }
+        rested
     }
 
     pub(crate) async fn assert_exact(&mut self) -> Result<(), Failure> {

@@ -17,3 +17,4 @@ mod slot;
 mod stage;
 mod tampering;
 mod topics;
+mod workers;

@@ -42,12 +42,17 @@ pub(crate) struct Stage {
 impl Stage {
     /// A platform with its worker set up and not yet started.
     pub(crate) async fn set(seed: u64) -> Result<Self, Failure> {
+        Self::set_on(seed, "{ type: embedded, path: ./data, partitions: 2 }").await
+    }
+
+    /// The same on a log of one's own choice.
+    pub(crate) async fn set_on(seed: u64, log: &str) -> Result<Self, Failure> {
         let postgres = Postgres::start(PgVersion::V15, &[]);
         let clickhouse = ClickHouse::temporary();
         let client = connect(&postgres).await?;
         create_schema(&client).await?;
         let world = populate(&client, SCALE, seed).await?;
-        let worker = Worker::new(&topology(&postgres, &clickhouse))?;
+        let worker = Worker::new(&topology(log, &postgres, &clickhouse))?;
         let (code, _, said) = worker.say(&["setup"]).await?;
         assert_eq!(code, 0, "rollcall setup: {said}");
         let unsupported = world.unsupported.iter().copied().map(i64::from).collect();
@@ -334,11 +339,11 @@ pub(crate) fn assert_same(name: &str, found: &Members, expected: &Members) {
 }
 
 /// The topology of a stage.
-pub(crate) fn topology(postgres: &Postgres, clickhouse: &ClickHouse) -> String {
+pub(crate) fn topology(log: &str, postgres: &Postgres, clickhouse: &ClickHouse) -> String {
     let url = url(postgres);
     format!(
         "rollcall: 1\n\
-         log: {{ type: embedded, path: ./data, partitions: 2 }}\n\
+         log: {log}\n\
          sources:\n  core: {{ type: postgres, platform: flagsmith, url: \"{url}\", page_rows: 50, heartbeat_ms: 100 }}\n\
          gates: {{ default: on, organisations: {{ }} }}\n\
          sinks:\n  clickhouse: {{ url: \"{}\", flush_age_ms: 50 }}\n  \

@@ -127,7 +127,12 @@ async fn traffic(
         });
     }
     let until = Instant::now() + Duration::from_secs(args.seconds);
+    let mut to_kill = Some(Instant::now() + Duration::from_secs(args.seconds / 3));
     while Instant::now() < until {
+        if to_kill.is_some_and(|at| Instant::now() > at) {
+            to_kill = None;
+            stage.kill_one(teller).await?;
+        }
         sleep(SHOW_EVERY).await;
         let now = read_counts(counts).await?;
         let (steps, rows) = (done.steps.load(Ordering::Relaxed), done.rows.load(Ordering::Relaxed));

@@ -1,4 +1,4 @@
-//! What `--keep` leaves behind and `--stop` ends: two processes and two folders, written down in a file.
+//! What `--keep` leaves behind and `--stop` ends: processes and folders, written down in a file.
 //!
 //! A process id may be another process' by then, so it stands with the time at which the process started.
 
@@ -24,8 +24,9 @@ struct Process {
 
 #[derive(Serialize, Deserialize)]
 struct Kept {
-    rollcall: Process,
-    postgres: Process,
+    workers: Vec<Process>,
+    /// With the signal that ends each in order.
+    servers: Vec<(Process, String)>,
     folders: Vec<PathBuf>,
 }
 
@@ -80,7 +81,10 @@ fn start_time(pid: u32) -> Option<u64> {
 /// An error when a kept demo still runs.
 pub(crate) fn refuse_a_second() -> Result<(), Failure> {
     match read()? {
-        Some(kept) if kept.rollcall.is_alive() || kept.postgres.is_alive() => {
+        Some(kept)
+            if kept.workers.iter().any(Process::is_alive)
+                || kept.servers.iter().any(|(server, _)| server.is_alive()) =>
+        {
             Err("a demo is running already: make demo-stop".into())
         }
         Some(_) | None => Ok(()),
@@ -89,10 +93,21 @@ pub(crate) fn refuse_a_second() -> Result<(), Failure> {
 
 /// Lets everything go on without this process.
 pub(crate) fn keep(stage: Stage) -> Result<(), Failure> {
-    let pid = stage.rollcall.id().ok_or("`rollcall run` has ended")?;
+    let mut workers = Vec::new();
+    for worker in &stage.workers {
+        workers.push(Process::of(worker.id().ok_or("`rollcall run` has ended")?)?);
+    }
     let mut folders = vec![stage.folder.path().to_owned()];
     folders.extend(stage.postgres.data_path().parent().map(Path::to_owned));
-    let kept = Kept { rollcall: Process::of(pid)?, postgres: Process::of(stage.postgres.pid())?, folders };
+    let mut servers = vec![(Process::of(stage.postgres.pid())?, "INT".to_owned())];
+    if let Some((kafka, clickhouse)) = &stage.servers {
+        servers.push((Process::of(clickhouse.pid())?, "TERM".to_owned()));
+        for node in kafka.nodes() {
+            servers.push((Process::of(kafka.pid(node))?, "TERM".to_owned()));
+            folders.extend(kafka.data_path(node).parent().map(Path::to_owned));
+        }
+    }
+    let kept = Kept { workers, servers, folders };
     std::fs::write(file(), serde_json::to_vec_pretty(&kept)?)?;
     // Dropping them would stop the server and remove the folders: that is now `--stop`'s to do.
     std::mem::forget(stage);
@@ -105,8 +120,12 @@ pub(crate) fn stop() -> Result<(), Failure> {
         println!("no demo is running");
         return Ok(());
     };
-    kept.rollcall.end("TERM")?;
-    kept.postgres.end("INT")?;
+    for worker in &kept.workers {
+        worker.end("TERM")?;
+    }
+    for (server, signal) in &kept.servers {
+        server.end(signal)?;
+    }
     for folder in &kept.folders {
         match std::fs::remove_dir_all(folder) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),

@@ -7,7 +7,9 @@
 //! `rollcall run` ─▶ ClickHouse, count rows ───┘
 //! ```
 //!
-//! `--keep` leaves Postgres and Rollcall running and writes their process ids down, `--stop` ends them by these. On a
+//! With `--log kafka` there are a Kafka and three of `rollcall run`, and ClickHouse is a server of its own.
+//!
+//! `--keep` leaves all of it running and writes their process ids down, `--stop` ends them by these. On a
 //! terminal it stays up until Ctrl-C.
 
 mod drive;
@@ -35,6 +37,9 @@ pub(crate) struct Args {
     /// End what --keep left running
     #[arg(long)]
     stop: bool,
+    /// Where everything meets: one worker on local disk, or three on a Kafka, of which one is killed under the load
+    #[arg(long, value_enum, default_value_t = LogKind::Embedded)]
+    log: LogKind,
     /// Identities at the start
     #[arg(long, default_value_t = 50_000)]
     identities: usize,
@@ -44,6 +49,15 @@ pub(crate) struct Args {
     /// Seed of the population and the load
     #[arg(long, default_value_t = 1)]
     seed: u64,
+}
+
+/// The log of the demo.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(crate) enum LogKind {
+    /// One worker, one folder.
+    Embedded,
+    /// A Kafka broker, a ClickHouse server and three workers.
+    Kafka,
 }
 
 /// What happens, with the time since the start.

@@ -5,14 +5,14 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rollcall_kit::flagsmith::{Scale, World, create_schema, populate};
-use rollcall_test_servers::{PgVersion, Postgres, free_port};
+use rollcall_test_servers::{ClickHouse, Kafka, PgVersion, Postgres, free_port};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::time::sleep;
 use tokio_postgres::{Client, NoTls};
 
-use crate::{Args, Failure, Teller};
+use crate::{Args, Failure, LogKind, Teller};
 
 /// The organisation whose gate is off: its identities are kept and not judged.
 const GATED_OFF: i32 = 3;
@@ -27,12 +27,18 @@ const LOG_LINES_SHOWN: usize = 20;
 pub(crate) struct Stage {
     pub(crate) world: World,
     pub(crate) postgres: Postgres,
+    /// The first is the one that is asked.
+    pub(crate) workers: Vec<Child>,
+    /// With the log on Kafka.
+    pub(crate) servers: Option<(Kafka, ClickHouse)>,
     pub(crate) folder: TempDir,
-    pub(crate) rollcall: Child,
     binary: PathBuf,
     http_port: u16,
-    clickhouse_port: u16,
+    clickhouse_url: String,
 }
+
+/// Workers that share a Kafka.
+const WORKERS: usize = 3;
 
 impl Stage {
     /// Starts Postgres, fills it, and starts Rollcall on it.
@@ -58,10 +64,31 @@ impl Stage {
 
         let folder = TempDir::with_prefix("rollcall-demo-")?;
         let (http_port, clickhouse_port) = (free_port(), free_port());
-        std::fs::write(
-            folder.path().join("topology.yaml"),
-            topology(&url(&postgres), http_port, clickhouse_port),
-        )?;
+        let servers = match args.log {
+            LogKind::Embedded => None,
+            LogKind::Kafka => {
+                teller.tell("starting Kafka and a ClickHouse server");
+                Some((Kafka::start(), ClickHouse::start(folder.path().join("clickhouse"))))
+            }
+        };
+        let (log, clickhouse, clickhouse_url) = match &servers {
+            None => (
+                "{ type: embedded, path: ./data, partitions: 4 }".to_owned(),
+                format!("url: embedded, listen: \"127.0.0.1:{clickhouse_port}\""),
+                format!("http://127.0.0.1:{clickhouse_port}"),
+            ),
+            Some((kafka, clickhouse)) => (
+                format!(
+                    "{{ type: kafka, brokers: \"{}\", partitions: 4, replication_factor: 1, min_insync_replicas: 1, \
+                     session_timeout_ms: 6000 }}",
+                    kafka.brokers()
+                ),
+                format!("url: \"{}\"", clickhouse.url()),
+                clickhouse.url(),
+            ),
+        };
+        let text = topology(&url(&postgres), &log, &clickhouse, http_port);
+        std::fs::write(folder.path().join("topology.yaml"), text)?;
         let config = folder.path().join("topology.yaml");
         teller.tell(&format!("rollcall setup --config {}", config.display()));
         let setup =
@@ -69,19 +96,89 @@ impl Stage {
         if !setup.status.success() {
             return Err(format!("`rollcall setup` failed: {}", String::from_utf8_lossy(&setup.stderr)).into());
         }
-        teller.tell(&format!("rollcall run --config {}", config.display()));
-        let log = std::fs::File::create(folder.path().join("rollcall.log"))?;
-        let rollcall = Command::new(&binary)
-            .arg("-c")
-            .arg(&config)
-            .arg("run")
+        let count = if servers.is_some() { WORKERS } else { 1 };
+        let mut stage =
+            Self { world, postgres, folder, workers: Vec::new(), servers, binary, http_port, clickhouse_url };
+        for number in 0..count {
+            let worker = stage.spawn(number, teller)?;
+            stage.workers.push(worker);
+        }
+        Ok(stage)
+    }
+
+    /// `rollcall run`, as the worker of a number.
+    fn spawn(&self, number: usize, teller: &Teller) -> Result<Child, Failure> {
+        let mut command = Command::new(&self.binary);
+        command.arg("-c").arg(self.config()).arg("run");
+        let mut shown = format!("rollcall run --config {}", self.config().display());
+        if self.servers.is_some() {
+            let id = format!("worker-{number}");
+            command.args(["--worker-id", &id]);
+            shown = format!("{shown} --worker-id {id}");
+            if number > 0 {
+                command.args(["--listen", "127.0.0.1:0"]);
+                shown = format!("{shown} --listen 127.0.0.1:0");
+            }
+        }
+        teller.tell(&shown);
+        let path = self.folder.path().join(format!("rollcall-{number}.log"));
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(path)?;
+        Ok(command
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             // Out of reach of the terminal's Ctrl-C, which this process turns into a stop in order.
             .process_group(0)
-            .spawn()?;
-        Ok(Self { world, postgres, folder, rollcall, binary, http_port, clickhouse_port })
+            .spawn()?)
+    }
+
+    /// kill -9 of the last worker, where there are several: the others take its tasks over. It is started again.
+    pub(crate) async fn kill_one(&mut self, teller: &Teller) -> Result<(), Failure> {
+        if self.workers.len() < 2 {
+            return Ok(());
+        }
+        let number = self.workers.len() - 1;
+        let before = self.tasks_of(number).await?;
+        teller.tell(&format!("kill -9 of worker-{number}, which runs {}", before.join(", ")));
+        let Some(mut worker) = self.workers.pop() else { return Ok(()) };
+        worker.kill().await?;
+        let began = std::time::Instant::now();
+        loop {
+            sleep(POLL).await;
+            let status = self.status().await?;
+            let taken =
+                |task: &String| tasks(&status).any(|t| t["task"] == **task && t["state"] == "running");
+            if before.iter().all(taken) {
+                break;
+            }
+            if began.elapsed() > Duration::from_secs(READY_SECONDS_MAX) {
+                return Err(format!("nobody took over after {READY_SECONDS_MAX} s").into());
+            }
+        }
+        teller.tell(&format!(
+            "the others run them, {} ms later (its session lasts 6 s)",
+            began.elapsed().as_millis()
+        ));
+        let worker = self.spawn(number, teller)?;
+        self.workers.push(worker);
+        Ok(())
+    }
+
+    async fn tasks_of(&mut self, number: usize) -> Result<Vec<String>, Failure> {
+        let id = format!("worker-{number}");
+        let status = self.status().await?;
+        let own = tasks(&status).filter(|task| task["worker"] == *id);
+        Ok(own.filter_map(|task| task["task"].as_str().map(str::to_owned)).collect())
+    }
+
+    /// The first worker that has ended by itself.
+    fn ended(&mut self) -> Result<Option<std::process::ExitStatus>, Failure> {
+        for worker in &mut self.workers {
+            if let Some(status) = worker.try_wait()? {
+                return Ok(Some(status));
+            }
+        }
+        Ok(None)
     }
 
     pub(crate) fn config(&self) -> PathBuf {
@@ -99,7 +196,7 @@ impl Stage {
         let http = reqwest::Client::new();
         let ready = async {
             loop {
-                if let Some(status) = self.rollcall.try_wait()? {
+                if let Some(status) = self.ended()? {
                     return Err(Failure::from(format!("`rollcall run` ended with {status}")));
                 }
                 if http.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()) {
@@ -115,7 +212,7 @@ impl Stage {
 
     /// `GET /api/v1/status`. A failed task is a failure here: the demo can't go on without it.
     pub(crate) async fn status(&mut self) -> Result<Value, Failure> {
-        if let Some(status) = self.rollcall.try_wait()? {
+        if let Some(status) = self.ended()? {
             return Err(format!("`rollcall run` ended with {status}").into());
         }
         let url = format!("http://127.0.0.1:{}/api/v1/status", self.http_port);
@@ -140,7 +237,10 @@ impl Stage {
         let config = self.config();
         let config = config.display();
         println!("\nPostgres     {}", url(&self.postgres));
-        println!("ClickHouse   http://127.0.0.1:{}", self.clickhouse_port);
+        println!("ClickHouse   {}", self.clickhouse_url);
+        if let Some((kafka, _)) = &self.servers {
+            println!("Kafka        {}", kafka.brokers());
+        }
         println!("Rollcall     http://127.0.0.1:{} (/metrics, /readyz)", self.http_port);
         println!("config       {config}\n\nTo try:");
         for command in [
@@ -157,23 +257,25 @@ impl Stage {
 
     /// The end of Rollcall's log, for a failure.
     pub(crate) fn log_tail(&self) -> String {
-        let log = std::fs::read_to_string(self.folder.path().join("rollcall.log")).unwrap_or_default();
+        let log = std::fs::read_to_string(self.folder.path().join("rollcall-0.log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n")
     }
 
-    /// Stops Rollcall in order, then Postgres, and removes their folders.
+    /// Stops Rollcall in order, then the servers, and removes their folders.
     pub(crate) async fn end(mut self) -> Result<(), Failure> {
-        if let (None, Some(pid)) = (self.rollcall.try_wait()?, self.rollcall.id()) {
-            signal(pid, "TERM").await?;
-            let stopped =
-                tokio::time::timeout(Duration::from_secs(STOP_SECONDS_MAX), self.rollcall.wait()).await;
-            if stopped.is_err() {
-                self.rollcall.kill().await?;
-                return Err(format!(
-                    "`rollcall run` did not stop within {STOP_SECONDS_MAX} s and was killed"
-                )
-                .into());
+        for worker in &mut self.workers {
+            if let (None, Some(pid)) = (worker.try_wait()?, worker.id()) {
+                signal(pid, "TERM").await?;
+                let stopped =
+                    tokio::time::timeout(Duration::from_secs(STOP_SECONDS_MAX), worker.wait()).await;
+                if stopped.is_err() {
+                    worker.kill().await?;
+                    return Err(format!(
+                        "`rollcall run` did not stop within {STOP_SECONDS_MAX} s and was killed"
+                    )
+                    .into());
+                }
             }
         }
         Ok(())
@@ -213,15 +315,15 @@ fn binary() -> Result<PathBuf, Failure> {
         .into())
 }
 
-fn topology(postgres: &str, http_port: u16, clickhouse_port: u16) -> String {
+fn topology(postgres: &str, log: &str, clickhouse: &str, http_port: u16) -> String {
     format!(
         "rollcall: 1\n\
-         log: {{ type: embedded, path: ./data, partitions: 4 }}\n\
+         log: {log}\n\
          sources:\n  \
            core: {{ type: postgres, platform: flagsmith, url: \"{postgres}\" }}\n\
          gates: {{ default: on, organisations: {{ {GATED_OFF}: off }} }}\n\
          sinks:\n  \
-           clickhouse: {{ type: clickhouse, url: embedded, listen: \"127.0.0.1:{clickhouse_port}\", preset: flagsmith }}\n  \
+           clickhouse: {{ type: clickhouse, {clickhouse}, preset: flagsmith }}\n  \
            counts: {{ type: counts, url: \"{postgres}\", preset: flagsmith }}\n\
          http: {{ listen: \"127.0.0.1:{http_port}\" }}\n"
     )
