@@ -10,10 +10,12 @@ use std::time::Duration;
 use rollcall_kit::faulty_log::{FaultyLog, Step};
 use rollcall_kit::{MemoryLimits, MemoryLog};
 use rollcall_log_embedded::{EmbeddedLog, EmbeddedLogConfig};
+use rollcall_log_kafka::{KafkaLog, KafkaLogConfig};
 use rollcall_model::log::PollLimit;
 use rollcall_model::{Commit, Fault, FaultKind, Log, LogId, Partition, Place, Progress, Record, Seq, Topic};
 use rollcall_runtime::log_copy::{self, Copied};
 use rollcall_runtime::roster_store::{PartitionStore, RosterStores};
+use rollcall_test_servers::Kafka;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -190,6 +192,41 @@ async fn a_copy_holds_what_the_log_held() {
     assert!(fault.what.contains("finished"), "{fault}");
 }
 
+/// Onto a Kafka, whose offsets leave room for its own marks, and back from there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_moves_to_kafka_and_back() {
+    let kafka = Kafka::start();
+    let config = |prefix: &str| KafkaLogConfig {
+        replication_factor: 1,
+        min_insync_replicas: 1,
+        ..KafkaLogConfig::new(kafka.brokers(), prefix, PARTITIONS)
+    };
+    let from = memory();
+    fill(&from).await;
+    let id = LogId(ID.to_owned());
+    let to: Arc<dyn Log> = Arc::new(ok(KafkaLog::create_copy(config("moved"), id.clone(), 1).await));
+    let faulty: Arc<dyn Log> =
+        Arc::new(FaultyLog::new(Arc::clone(&to), [Step::Pass, Step::Pass, Step::LoseAnswer]));
+    assert_eq!(copy(&from, &faulty).await.unwrap_err().kind, FaultKind::Retry);
+    assert!(log_copy::refuse_unfinished(&*to).await.is_err());
+    drop((faulty, to));
+    let other = KafkaLog::create_copy(config("moved"), id.clone(), 2).await.map(|_| ()).unwrap_err();
+    assert_eq!(other.kind, FaultKind::Refused);
+    let to: Arc<dyn Log> = Arc::new(ok(KafkaLog::create_copy(config("moved"), id, 1).await));
+    ok(copy(&from, &to).await);
+    assert_copied(&from, &to).await;
+    drop(to);
+
+    let from: Arc<dyn Log> = Arc::new(ok(KafkaLog::open_existing(config("moved")).await));
+    assert_eq!((from.id().0.as_str(), from.epoch()), (ID, 1));
+    let folder = TempDir::new().unwrap();
+    let to = ok(embedded(folder.path(), 2));
+    ok(copy(&from, &to).await);
+    assert_copied(&from, &to).await;
+    let nowhere = KafkaLog::open_existing(config("nowhere")).await.map(|_| ()).unwrap_err();
+    assert!(nowhere.what.contains("there is no log 'nowhere'"), "{nowhere}");
+}
+
 /// Cut short at each of its commits, before or behind it, and run again: the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_cut_short_anywhere_goes_on() {
@@ -344,7 +381,7 @@ async fn nobody_writes_to_the_old_log_meanwhile() {
 }
 
 /// A roster's store filled from the old log is not believed about the new one, though log and seq are the same.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_of_another_epoch_is_filled_anew() {
     let (stores, folder) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let stores = ok(RosterStores::open(stores.path()));
