@@ -58,7 +58,12 @@ pub(crate) fn fault(config: &KafkaLogConfig, doing: &str, error: KafkaError) -> 
             named(FaultKind::Config, format!("{doing}: TLS with the brokers at {brokers} failed"))
                 .repair("check log.tls.ca_file, and that the listener of log.brokers speaks TLS")
         }
-        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition) => {
+        // For a moment there is no leader: its broker went away, or was taken for dead.
+        Some(Code::UnknownPartition) => {
+            named(FaultKind::Retry, format!("{doing}: no broker at {brokers} leads it"))
+                .repair(format!("wait: Rollcall asks again; if it stays so, start the brokers that hold it: kafka-topics.sh --bootstrap-server {brokers} --describe --unavailable-partitions"))
+        }
+        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => {
             named(FaultKind::Refused, format!("{doing}: the topic is no longer there"))
                 .repair(format!("a log that lost a topic is lost: restore {prefix}.* from a mirror, or take another log.prefix and run rollcall rebuild for every sink"))
         }
@@ -97,4 +102,22 @@ fn acl(config: &KafkaLogConfig, rest: &str) -> String {
         "kafka-acls.sh --bootstrap-server {} --add --allow-principal User:<log.sasl.user> {rest}",
         config.brokers
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_without_a_leader_is_waited_for_and_a_topic_that_is_gone_is_not() {
+        let config = KafkaLogConfig::new("broker:9092", "rollcall", 1);
+        let of = |code| fault(&config, "can't read", KafkaError::MetadataFetch(code));
+        // librdkafka says so of a partition whose broker was taken for dead a moment ago.
+        let waits = of(Code::UnknownPartition);
+        assert_eq!(waits.kind, FaultKind::Retry);
+        assert!(waits.repair.is_some_and(|repair| repair.contains("--unavailable-partitions")));
+        for code in [Code::UnknownTopicOrPartition, Code::UnknownTopic] {
+            assert_eq!(of(code).kind, FaultKind::Refused);
+        }
+    }
 }

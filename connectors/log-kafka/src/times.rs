@@ -56,8 +56,8 @@ pub(crate) async fn offset_at(
     }
 }
 
-/// Reads from the first record on.
-fn read_after(
+/// The first offset from `start` on whose record is of `time_ms` or later, or `stable`. Reads them. Blocks.
+pub(crate) fn read_after(
     config: &KafkaLogConfig,
     topic: &str,
     partition: i32,

@@ -12,10 +12,11 @@ use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 use rollcall_model::{Fault, Partition, Retention, Topic};
 
-use crate::client::Questions;
+use crate::client::{Questions, blocking};
 use crate::config::KafkaLogConfig;
 use crate::producer::lowest_reads;
 use crate::progress::Follower;
+use crate::times;
 
 /// Drops what is past its retention as of `now_ms`.
 pub(crate) async fn retain(
@@ -28,32 +29,43 @@ pub(crate) async fn retain(
     let reads = lowest_reads(&progress.known());
     let doing = "can't drop what is past its retention";
     let bad = |e: KafkaError| questions.fault(doing, e);
+    // Before the times: what is written in between is young, and stands above.
+    let mut bounds = Vec::new();
     let mut times = TopicPartitionList::new();
     for (topic, partition) in timed(config) {
-        let partition = i32::from(partition.0);
-        times.add_partition_offset(&config.topic(topic), partition, Offset::Offset(oldest)).map_err(bad)?;
+        let (name, number) = (config.topic(topic), i32::from(partition.0));
+        let offsets = questions.offsets(name.clone(), number).await?;
+        let unread = reads.get(&(topic, partition)).map(|place| i64::try_from(place.offset));
+        let unread = unread.and_then(Result::ok).unwrap_or(i64::MAX);
+        let may_go = unread.min(offsets.stable);
+        if may_go > offsets.start {
+            times.add_partition_offset(&name, number, Offset::Offset(oldest)).map_err(bad)?;
+            bounds.push((name, number, offsets.start, may_go));
+        }
+    }
+    if bounds.is_empty() {
+        return Ok(());
     }
     let young = questions.offsets_at(times).await?;
     let mut before = TopicPartitionList::new();
-    for (topic, partition) in timed(config) {
-        let name = config.topic(topic);
-        let offsets = questions.offsets(name.clone(), partition.0.into()).await?;
-        let Some(answer) = young.find_partition(&name, partition.0.into()) else { continue };
-        answer.error().map_err(bad)?;
-        let first_young = match answer.offset() {
-            Offset::Offset(offset) => offset,
-            // All are older.
-            Offset::End => offsets.stable,
-            other @ (Offset::Beginning | Offset::Stored | Offset::Invalid | Offset::OffsetTail(_)) => {
-                return Err(Fault::retry(format!("{doing}: {name}/{partition} answered {other:?}")));
+    for (name, number, start, may_go) in bounds {
+        let answer = young.find_partition(&name, number).map(|found| found.error().map(|()| found.offset()));
+        let first_young = match answer.transpose().map_err(bad)? {
+            Some(Offset::Offset(offset)) => offset,
+            Some(Offset::End) if start == 0 => may_go,
+            // All are older; or so it seems, behind what has been dropped. What would go for that is looked at first.
+            Some(Offset::End) => {
+                let (config, name) = (config.clone(), name.clone());
+                blocking(move || times::read_after(&config, &name, number, (start, may_go), oldest)).await?
+            }
+            other @ (Some(Offset::Beginning | Offset::Stored | Offset::Invalid | Offset::OffsetTail(_))
+            | None) => {
+                return Err(Fault::retry(format!("{doing}: {name}/{number} answered {other:?}")));
             }
         };
-        let unread = reads
-            .get(&(topic, partition))
-            .map_or(i64::MAX, |place| i64::try_from(place.offset).unwrap_or(i64::MAX));
-        let keep = first_young.min(unread).min(offsets.stable);
-        if keep > offsets.start {
-            before.add_partition_offset(&name, partition.0.into(), Offset::Offset(keep)).map_err(bad)?;
+        let keep = first_young.min(may_go);
+        if keep > start {
+            before.add_partition_offset(&name, number, Offset::Offset(keep)).map_err(bad)?;
         }
     }
     if before.count() > 0 {

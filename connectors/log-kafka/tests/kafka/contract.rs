@@ -6,19 +6,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rollcall_kit::contract::log::{LogSettings, UnderTest};
 use rollcall_log_kafka::KafkaLogConfig;
 use rollcall_test_servers::Kafka;
 
 use crate::compaction::{SEGMENT_MS, compact};
-use crate::support::{config, kafka, ok, open, prefix};
-
-fn wall_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-    u64::try_from(since.as_millis()).expect("not that far in the future")
-}
+use crate::support::{config, kafka, ok, open, prefix, wall_ms};
 
 /// The suite's time, laid on the wall's: its first "now" is when it was said.
 #[derive(Debug, Default)]

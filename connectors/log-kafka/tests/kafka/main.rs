@@ -8,5 +8,6 @@ mod outages;
 mod pieces;
 mod refusals;
 mod registry;
+mod retention;
 mod secured;
 mod support;

@@ -1,7 +1,7 @@
 //! Records larger than a topic takes in one message.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _};
@@ -12,7 +12,7 @@ use rollcall_model::{Commit, Log, Partition, Record, Topic};
 use crate::compaction::{SEGMENT_MS, compact};
 use crate::support::{
     LONG, at, commit_of, config, kafka, limit, ok, prefix, progress, raw_producer, raw_records, read_from,
-    read_to, record,
+    read_to, record, wall_ms,
 };
 
 /// Bytes that a mixture of two records would not have.
@@ -29,11 +29,6 @@ fn value(of: u64, len: usize) -> Vec<u8> {
 fn large(topic: Topic, key: &str, of: u64, len: usize) -> Record {
     let headers = vec![("version".to_owned(), of.to_string())];
     Record { value: Some(value(of, len)), headers, ..record(topic, 0, key, None) }
-}
-
-fn wall_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-    u64::try_from(since.as_millis()).expect("not that far in the future")
 }
 
 fn small_messages(brokers: &str) -> KafkaLogConfig {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
@@ -36,9 +36,15 @@ pub(crate) fn shared<T>(place: &Mutex<Weak<T>>, start: impl FnOnce() -> T) -> Ar
     new
 }
 
+/// On a machine that has more to do, a node isn't taken for dead when it is slow.
+pub(crate) fn patient(settings: KafkaSettings) -> KafkaSettings {
+    let properties = vec![("broker.session.timeout.ms".to_owned(), "9000".to_owned())];
+    KafkaSettings { properties, ..settings }
+}
+
 /// The broker: started by who comes first, stopped when the last has gone.
 pub(crate) fn kafka() -> Arc<Kafka> {
-    shared(&PLAIN, Kafka::start)
+    shared(&PLAIN, || Kafka::start_with(patient(KafkaSettings::default())))
 }
 
 /// A broker that can be cut off from who comes through one of its proxies.
@@ -53,7 +59,8 @@ pub(crate) fn proxied() -> Arc<Proxied> {
     shared(&PROXIED, || {
         let proxies = [Proxy::listen(), Proxy::listen()];
         let proxied_listeners = proxies.each_ref().map(|proxy| proxy.address().port()).to_vec();
-        let kafka = Kafka::start_with(KafkaSettings { proxied_listeners, ..KafkaSettings::default() });
+        let settings = KafkaSettings { proxied_listeners, ..KafkaSettings::default() };
+        let kafka = Kafka::start_with(patient(settings));
         for (n, proxy) in proxies.iter().enumerate() {
             proxy.forward_to(kafka.proxied(n));
         }
@@ -73,6 +80,11 @@ pub(crate) fn config(brokers: &str, prefix: &str, partitions: u16) -> KafkaLogCo
         min_insync_replicas: 1,
         ..KafkaLogConfig::new(brokers, prefix, partitions)
     }
+}
+
+pub(crate) fn wall_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    u64::try_from(since.as_millis()).expect("not that far in the future")
 }
 
 pub(crate) fn ok<T>(result: Result<T, Fault>) -> T {

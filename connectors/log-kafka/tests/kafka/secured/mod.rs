@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, Weak};
 
 use rollcall_test_servers::{Kafka, KafkaSettings};
 
-use crate::support::shared;
+use crate::support::{patient, shared};
 
 static SECURED: Mutex<Weak<Kafka>> = Mutex::new(Weak::new());
 
@@ -15,5 +15,7 @@ static SECURED: Mutex<Weak<Kafka>> = Mutex::new(Weak::new());
 fn secured() -> Arc<Kafka> {
     let users = [("admin", "of-the-admin"), ("ann", "of-ann")];
     let users = users.map(|(user, password)| (user.to_owned(), password.to_owned())).to_vec();
-    shared(&SECURED, || Kafka::start_with(KafkaSettings { users, tls: true, ..KafkaSettings::default() }))
+    shared(&SECURED, || {
+        Kafka::start_with(patient(KafkaSettings { users, tls: true, ..KafkaSettings::default() }))
+    })
 }
