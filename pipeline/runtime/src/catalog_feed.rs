@@ -29,18 +29,27 @@ pub(crate) async fn follow(
     let mut builder = CatalogBuilder::default();
     let mut documents: u64 = 0;
     let mut published = None;
+    // What has to be read before the next state is whole. It stands still until then: the end of a busy topic is never
+    // reached.
+    let (mut whole_at, mut is_cut) = (Some(range.stable), false);
     reporter.running();
     loop {
-        let changed = published != Some(documents);
-        let end = log.range(at.0, at.1).await?.end;
-        let is_whole = has_reached(&*consumer, &BTreeMap::from([(at, end)]));
-        if changed && is_whole {
+        if whole_at.is_none() && published != Some(documents) {
+            whole_at = Some(log.range(at.0, at.1).await?.stable);
+        }
+        // A poll that was cut may have cut a commit.
+        let is_whole = whole_at.is_some_and(|end| has_reached(&*consumer, &BTreeMap::from([(at, end)])));
+        if is_whole && !is_cut {
             catalog.send_replace(builder.snapshot());
             published = Some(documents);
+            whole_at = None;
         }
         // A log's own marks behind the last document are passed without bringing a record.
-        let limit = PollLimit { wait: if is_whole { POLL.wait } else { Duration::from_millis(10) }, ..POLL };
-        for fetched in own(consumer.poll(limit).await?) {
+        let wait = if whole_at.is_none() { POLL.wait } else { Duration::from_millis(10) };
+        let limit = PollLimit { wait, ..POLL };
+        let records = consumer.poll(limit).await?;
+        is_cut = records.len() >= POLL.records_max;
+        for fetched in own(records) {
             let Some(value) = &fetched.record.value else { continue };
             let entry: CatalogEntry = serde_json::from_slice(value).map_err(|e| {
                 Fault::refused(format!(
