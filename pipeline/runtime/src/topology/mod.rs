@@ -19,6 +19,8 @@ mod tree;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_kafka;
 
 use std::collections::BTreeMap;
 use std::fmt;
