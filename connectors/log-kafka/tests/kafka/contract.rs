@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rollcall_kit::contract::log::{LogSettings, UnderTest};
-use rollcall_log_kafka::KafkaLogConfig;
+use rollcall_log_kafka::{KafkaLog, KafkaLogConfig};
+use rollcall_model::{Log as _, Partition, Retention, Topic};
 use rollcall_test_servers::Kafka;
 
 use crate::compaction::{SEGMENT_MS, compact};
@@ -42,6 +43,21 @@ impl Time {
     }
 }
 
+/// Waits until all that was committed is decided everywhere: its marks come a moment later, and what isn't decided is kept.
+async fn decided(log: &KafkaLog) {
+    for topic in Topic::ALL.iter().filter(|topic| topic.retention() == Retention::Time) {
+        for partition in 0..if topic.is_partitioned() { log.partitions() } else { 1 } {
+            loop {
+                let range = ok(log.range(*topic, Partition(partition)).await);
+                if range.stable == range.end {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+}
+
 #[expect(clippy::only_used_in_recursion, reason = "the broker runs as long as it is held")]
 fn under_test(kafka: Arc<Kafka>, config: KafkaLogConfig, time: Arc<Time>) -> UnderTest {
     let log = Arc::new(ok(open(config.clone())));
@@ -59,7 +75,10 @@ fn under_test(kafka: Arc<Kafka>, config: KafkaLogConfig, time: Arc<Time>) -> Und
         }),
         retain: Box::new(move |now_ms| {
             let (log, as_of) = (Arc::clone(&retained), retaining.to_wall(now_ms));
-            Box::pin(async move { log.retain_now(as_of).await })
+            Box::pin(async move {
+                decided(&log).await;
+                log.retain_now(as_of).await
+            })
         }),
         log_ms: Box::new(move |now_ms| asking.to_wall(now_ms)),
         reopen: Box::new(move || under_test(kafka, config, time)),

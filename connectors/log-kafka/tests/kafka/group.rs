@@ -8,7 +8,7 @@ use rollcall_log_kafka::{KafkaGroup, KafkaLog, KafkaLogConfig};
 use rollcall_model::{FaultKind, Workers as _};
 use tokio::task::JoinHandle;
 
-use crate::support::{LONG, config, fails, kafka, ok, prefix, proxied};
+use crate::support::{LONG, config, fails, kafka, ok, prefix, proxied, together};
 
 const SESSION: Duration = Duration::from_secs(3);
 /// What a rebalance takes beside: librdkafka looks after its group once a second, and needs two looks.
@@ -51,17 +51,16 @@ impl Drop for Worker {
     }
 }
 
-/// Waits until these workers share so many tasks, each having some and none two; how long that took.
+/// Waits until these workers share so many tasks evenly, none having two of one; how long that took.
 async fn shared(workers: &[&Worker], tasks: u16) -> Duration {
     let started = Instant::now();
     loop {
         let sets: Vec<_> = workers.iter().map(|worker| worker.tasks()).collect();
         let all: BTreeSet<u16> = sets.iter().flatten().copied().collect();
         let count: usize = sets.iter().map(BTreeSet::len).sum();
-        if all == (0..tasks).collect()
-            && count == usize::from(tasks)
-            && sets.iter().all(|set| !set.is_empty())
-        {
+        let (least, most) = (sets.iter().map(BTreeSet::len).min(), sets.iter().map(BTreeSet::len).max());
+        let is_even = least.zip(most).is_some_and(|(least, most)| least > 0 && most <= least + 1);
+        if all == (0..tasks).collect() && count == usize::from(tasks) && is_even {
             return started.elapsed();
         }
         assert!(started.elapsed() < LONG, "{sets:?}");
@@ -69,7 +68,18 @@ async fn shared(workers: &[&Worker], tasks: u16) -> Duration {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn workers_share_tasks() {
+    together([
+        tokio::spawn(tasks_are_shared_and_taken_over()),
+        tokio::spawn(a_task_moves_when_it_has_stopped()),
+        tokio::spawn(two_workers_of_one_id()),
+        tokio::spawn(more_tasks_are_shared_when_they_come()),
+        tokio::spawn(a_worker_that_is_cut_off_loses_its_tasks_in_its_own_eyes()),
+    ])
+    .await;
+}
+
 async fn tasks_are_shared_and_taken_over() {
     let kafka = kafka();
     let log = ok(KafkaLog::open(quick(&kafka.brokers(), &prefix())).await);
@@ -103,7 +113,6 @@ async fn tasks_are_shared_and_taken_over() {
 }
 
 /// A task is given to its next worker only when the last one has said that it stopped.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_moves_when_it_has_stopped() {
     let kafka = kafka();
     let log = ok(KafkaLog::open(quick(&kafka.brokers(), &prefix())).await);
@@ -126,7 +135,6 @@ async fn a_task_moves_when_it_has_stopped() {
     drop(old);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_workers_of_one_id() {
     let kafka = kafka();
     let config = quick(&kafka.brokers(), &prefix());
@@ -151,7 +159,6 @@ async fn two_workers_of_one_id() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_tasks_are_shared_when_they_come() {
     let kafka = kafka();
     let log = ok(KafkaLog::open(quick(&kafka.brokers(), &prefix())).await);
@@ -165,7 +172,6 @@ async fn more_tasks_are_shared_when_they_come() {
 }
 
 /// Who is cut off must know by itself that its tasks are no longer its own.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_is_cut_off_loses_its_tasks_in_its_own_eyes() {
     let broker = proxied();
     let name = prefix();

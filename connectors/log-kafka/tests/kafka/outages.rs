@@ -9,14 +9,25 @@ use rollcall_log_kafka::{KafkaLog, KafkaLogConfig};
 use rollcall_model::{Commit, FaultKind, Log, Place, Topic};
 use rollcall_test_servers::{Kafka, free_port};
 
-use crate::support::{LONG, at, config, fails, limit, ok, prefix, progress, proxied, read_from, record};
+use crate::support::{
+    LONG, at, config, fails, limit, ok, prefix, progress, proxied, read_from, record, together,
+};
 
 fn commit(n: u64) -> Commit {
     let records = vec![record(Topic::IdentityChanges, 0, &n.to_string(), Some("x"))];
     Commit { records, progress: progress(n) }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn outages() {
+    together([
+        tokio::spawn(no_broker_at_the_start()),
+        tokio::spawn(an_outage_in_the_middle_loses_and_repeats_nothing()),
+        tokio::spawn(a_writer_that_was_cut_off_opens_again()),
+    ])
+    .await;
+}
+
 async fn no_broker_at_the_start() {
     let brokers = format!("127.0.0.1:{}", free_port());
     let config = KafkaLogConfig { request_timeout_ms: 2_000, ..config(&brokers, &prefix(), 1) };
@@ -38,7 +49,6 @@ struct Seen {
 }
 
 /// The broker is killed for a while, then comes back on the same ports: the same objects go on.
-#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn an_outage_in_the_middle_loses_and_repeats_nothing() {
     let mut kafka = Kafka::start();
     let config = KafkaLogConfig {
@@ -129,7 +139,6 @@ async fn an_outage_in_the_middle_loses_and_repeats_nothing() {
 }
 
 /// A worker is cut off in the middle of a commit for longer than its transaction may last.
-#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_writer_that_was_cut_off_opens_again() {
     let broker = proxied();
     let proxy = &broker.proxies[1];

@@ -200,9 +200,14 @@ async fn a_copy_goes_where_no_log_is() {
     let id = LogId("0123".to_owned());
     let copy = ok(KafkaLog::create_copy(config.clone(), id.clone(), 7).await);
     assert_eq!((copy.id(), copy.epoch()), (&id, 7));
-    let again = KafkaLog::create_copy(config.clone(), id.clone(), 7).await;
-    let says = &["a log is there", &*config.prefix, &config.brokers];
-    fails(again, FaultKind::Refused, says, &["another prefix", "delete the topics"]);
+    // A copy that broke off goes on; what is another log is left alone.
+    let again = ok(KafkaLog::create_copy(config.clone(), id.clone(), 7).await);
+    assert_eq!((again.id(), again.epoch()), (&id, 7));
+    for (id, epoch) in [(LogId("4567".to_owned()), 7), (id.clone(), 8)] {
+        let other = KafkaLog::create_copy(config.clone(), id, epoch).await;
+        let says = &["another log (0123 of epoch 7) is there", &*config.prefix, &config.brokers];
+        fails(other, FaultKind::Refused, says, &["another prefix", "delete the topics"]);
+    }
     drop(copy);
     let opened = ok(KafkaLog::open(config).await);
     assert_eq!((opened.id(), opened.epoch()), (&id, 7));

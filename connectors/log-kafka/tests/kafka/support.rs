@@ -18,6 +18,7 @@ use rollcall_model::{
     Commit, Consumer, Fault, FaultKind, Log, Partition, Place, Progress, Record, Retention, Topic,
 };
 use rollcall_test_servers::{Kafka, KafkaSettings};
+use tokio::task::JoinHandle;
 
 /// Whatever a broker is slow at, it is done by then.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
@@ -79,6 +80,17 @@ pub(crate) fn config(brokers: &str, prefix: &str, partitions: u16) -> KafkaLogCo
         replication_factor: 1,
         min_insync_replicas: 1,
         ..KafkaLogConfig::new(brokers, prefix, partitions)
+    }
+}
+
+/// Tests that mostly wait, at the same time: the harness runs no more than the machine has cores.
+pub(crate) async fn together(tests: impl IntoIterator<Item = JoinHandle<()>>) {
+    let mut failed = None;
+    for test in tests {
+        failed = test.await.err().or(failed);
+    }
+    if let Some(failed) = failed {
+        std::panic::resume_unwind(failed.into_panic());
     }
 }
 

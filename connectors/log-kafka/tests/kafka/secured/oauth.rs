@@ -100,8 +100,7 @@ fn by_token(kafka: &Kafka, url: &str, secret: &str) -> KafkaLogConfig {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn a_log_is_used_by_token_and_tokens_are_renewed() {
+pub(super) async fn a_log_is_used_by_token_and_tokens_are_renewed() {
     let kafka = secured();
     let tokens = Tokens::start(3).await;
     let config = by_token(&kafka, &tokens.url, "s3cret");
@@ -171,8 +170,7 @@ async fn a_log_is_used_by_token_and_tokens_are_renewed() {
     assert!(bodies.iter().all(|body| body == "grant_type=client_credentials&scope=kafka+all"), "{bodies:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_token_is_to_be_had() {
+pub(super) async fn no_token_is_to_be_had() {
     let kafka = secured();
     let tokens = Tokens::start(300).await;
     let started = Instant::now();
@@ -187,7 +185,7 @@ async fn no_token_is_to_be_had() {
     let nowhere = format!("http://127.0.0.1:{}/token", free_port());
     let down = KafkaLog::open(by_token(&kafka, &nowhere, "s3cret")).await;
     fails(down, FaultKind::Retry, &[&nowhere], &["token endpoint", &nowhere]);
-    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
     // A token that lives for ever is one of a day.
     tokens.breaks(None);
     tokens.endpoint.lock().expect("the endpoint").lifetime_s = u64::MAX / 4;

@@ -48,8 +48,7 @@ fn take(kafka: &Kafka, prefix: &str, operation: Op) {
     kafka.disallow("ann", On::TopicPrefix(&format!("{prefix}.")), operation);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_we_are_is_refused() {
+pub(super) async fn who_we_are_is_refused() {
     let kafka = secured();
     let prefix = prefix();
     let good = KafkaLogConfig { request_timeout_ms: 1_500, ..as_ann(&kafka, &prefix) };
@@ -74,8 +73,7 @@ async fn who_we_are_is_refused() {
     fails(KafkaLog::open(nothing).await, FaultKind::Config, &[&prefix], &["kafka-acls.sh", "--topic"]);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_authority_that_did_not_sign_is_named() {
+pub(super) async fn an_authority_that_did_not_sign_is_named() {
     let kafka = secured();
     let tls = |ca: Option<String>| KafkaLogConfig {
         tls: Some(TlsConfig { ca_file: ca, ..TlsConfig::default() }),
@@ -87,7 +85,7 @@ async fn an_authority_that_did_not_sign_is_named() {
     let nowhere = KafkaLog::open(tls(Some("/nowhere/ca.pem".to_owned()))).await;
     fails(nowhere, FaultKind::Config, &["/nowhere/ca.pem"], &["log.tls"]);
     let to_plain = KafkaLogConfig { brokers: kafka.brokers(), ..tls(None) };
-    fails(KafkaLog::open(to_plain).await, FaultKind::Retry, &["PLAINTEXT broker listener"], &["log.tls"]);
+    fails(KafkaLog::open(to_plain).await, FaultKind::Retry, &["SSL connection closed by peer"], &["log.tls"]);
     let from_plain = KafkaLogConfig { tls: None, ..tls(None) };
     fails(KafkaLog::open(from_plain).await, FaultKind::Retry, &["connection closed by peer"], &["log.tls"]);
     let trusted =
@@ -97,8 +95,7 @@ async fn an_authority_that_did_not_sign_is_named() {
     ok(writer.commit(commit_of(vec![record(Topic::Catalog, 0, "a", Some("1"))])).await);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_right_that_is_missing_is_named() {
+pub(super) async fn each_right_that_is_missing_is_named() {
     let kafka = secured();
     let prefix = prefix();
     let good = as_ann(&kafka, &prefix);
@@ -173,8 +170,7 @@ async fn each_right_that_is_missing_is_named() {
 }
 
 /// A topic that we may not see is not one that the log has lost.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_topic_that_we_may_not_see_is_not_called_lost() {
+pub(super) async fn a_topic_that_we_may_not_see_is_not_called_lost() {
     let kafka = secured();
     let prefix = prefix();
     drop(ok(KafkaLog::open(config(&kafka.brokers(), &prefix, 1)).await));
