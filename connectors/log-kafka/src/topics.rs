@@ -391,3 +391,24 @@ pub(crate) async fn prepare_tasks(
     // Who joins a group over a topic that its broker doesn't know is told that it is gone.
     wait_until_known(questions, config, &[name]).await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One node can't have fewer in-sync copies than one; the other settings are tested on it.
+    #[test]
+    fn fewer_copies_than_a_commit_needs_are_refused() {
+        let config = KafkaLogConfig::new("broker:9092", "rollcall", 1);
+        let check = |found| check_setting(&config, "rollcall.catalog", "min.insync.replicas", "2", found);
+        assert!(check("2").is_ok() && check("3").is_ok());
+        for found in ["1", "", "?"] {
+            let Err(fault) = check(found) else { panic!("{found} copies are too few") };
+            assert_eq!(fault.kind, rollcall_model::FaultKind::Config);
+            assert!(fault.what.contains("log.min_insync_replicas"), "{fault}");
+            let repair = fault.repair.unwrap_or_default();
+            let names = "--entity-name rollcall.catalog --add-config min.insync.replicas=2";
+            assert!(repair.contains("kafka-configs.sh") && repair.contains(names), "{repair}");
+        }
+    }
+}
