@@ -43,7 +43,7 @@ async fn what_a_dead_writer_left_open_ends_with_the_next_opening() {
     let mut consumer = ok(log.consumer(at(Topic::IdentityChanges, 0, 0)).await);
     let fetched = ok(consumer.poll(limit(LONG)).await);
     assert_eq!(shown(&fetched), [("a".to_owned(), Some("1".to_owned()))]);
-    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    assert!(started.elapsed() < LONG, "{:?}", started.elapsed());
     assert!(dead.commit_transaction(LONG).is_err(), "it was fenced");
 }
 
@@ -54,7 +54,7 @@ async fn a_hung_writer_holds_readers_up_for_its_timeout() {
     let config = config(&kafka.brokers(), &prefix(), 1);
     let log = ok(KafkaLog::open(config.clone()).await);
     let mut writer = ok(log.open("source").await).producer;
-    const TIMEOUT: Duration = Duration::from_secs(4);
+    const TIMEOUT: Duration = Duration::from_secs(8);
     let hung = raw_transaction(&config.brokers, &format!("{}.other", config.prefix), TIMEOUT);
     put(&hung, &config.prefix, &["identity-changes", "progress"]);
     let started = Instant::now();
@@ -64,7 +64,7 @@ async fn a_hung_writer_holds_readers_up_for_its_timeout() {
             progress: progress(1),
         })
         .await);
-    assert!(started.elapsed() < TIMEOUT / 2, "writers wait for nobody: {:?}", started.elapsed());
+    assert!(started.elapsed() < TIMEOUT, "writers wait for nobody: {:?}", started.elapsed());
     let range = ok(log.range(Topic::IdentityChanges, Partition(0)).await);
     assert!(range.stable < range.end, "{range:?}");
     let mut consumer = ok(log.consumer(at(Topic::IdentityChanges, 0, 0)).await);
@@ -74,7 +74,7 @@ async fn a_hung_writer_holds_readers_up_for_its_timeout() {
     assert_eq!(shown(&ok(consumer.poll(limit(LONG)).await)), [("a".to_owned(), Some("1".to_owned()))]);
     assert_eq!(ok(log.tasks().await).into_keys().collect::<Vec<_>>(), ["source"]);
     let waited = started.elapsed();
-    assert!(waited > TIMEOUT / 2 && waited < TIMEOUT + Duration::from_secs(6), "{waited:?}");
+    assert!(waited > TIMEOUT / 2 && waited < LONG, "{waited:?}");
     assert_eq!(ok(log.open("source").await).progress, progress(1));
 }
 
@@ -111,7 +111,7 @@ async fn progress_that_is_too_large_is_refused() {
     let started = Instant::now();
     fails(writer.commit(commit).await, FaultKind::Refused, says, &["kafka-configs.sh", "max.message.bytes="]);
     // What was sent of it is taken back at once: readers don't wait for its timeout.
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
     // Nothing of it is there, and the writer is good for the next.
     ok(writer.commit(commit_of(records)).await);
     assert_eq!(read_from(&log, Topic::Catalog, 0, 0).await.len(), 1);
