@@ -2,6 +2,7 @@
 
 mod compaction;
 mod contract;
+mod failover;
 mod group;
 mod hung;
 mod outages;
