@@ -15,7 +15,8 @@ pub enum FaultKind {
     /// Going on would be a guess (a lost slot, a foreign log, a foreign table): stop this task until an operator ran
     /// the repair that the message names.
     Refused,
-    /// A newer writer owns this task: stop at once and never write again.
+    /// A newer writer owns this task: this one stops at once and never writes again. The task itself starts anew where it
+    /// still belongs to the worker.
     Fenced,
     /// A fault of Rollcall's own.
     Bug,

@@ -12,11 +12,10 @@ use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::producer::{BaseProducer, Producer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use rollcall_kit::Proxy;
+pub(crate) use rollcall_kit::contract::log::{commit_of, record};
 use rollcall_log_kafka::{KafkaLog, KafkaLogConfig};
 use rollcall_model::log::{Fetched, PollLimit};
-use rollcall_model::{
-    Commit, Consumer, Fault, FaultKind, Log, Partition, Place, Progress, Record, Retention, Topic,
-};
+use rollcall_model::{Consumer, Fault, FaultKind, Log, Partition, Place, Progress, Retention, Topic};
 use rollcall_test_servers::{Kafka, KafkaSettings};
 use tokio::task::JoinHandle;
 
@@ -122,20 +121,6 @@ pub(crate) fn fails<T>(result: Result<T, Fault>, kind: FaultKind, says: &[&str],
     for word in repair {
         assert!(named.contains(word), "'{word}' is not named: {fault}");
     }
-}
-
-pub(crate) fn record(topic: Topic, partition: u16, key: &str, value: Option<&str>) -> Record {
-    Record {
-        topic,
-        partition: Partition(partition),
-        key: key.as_bytes().to_vec(),
-        value: value.map(|text| text.as_bytes().to_vec()),
-        headers: Vec::new(),
-    }
-}
-
-pub(crate) fn commit_of(records: Vec<Record>) -> Commit {
-    Commit { records, progress: None }
 }
 
 /// Progress that says a number.

@@ -133,7 +133,9 @@ pub(crate) fn limit(records_max: usize, wait: Duration) -> PollLimit {
     PollLimit { records_max, bytes_max: usize::MAX, wait }
 }
 
-pub(crate) fn record(topic: Topic, partition: u16, key: &str, value: Option<&str>) -> Record {
+/// A record without headers, of text.
+#[must_use]
+pub fn record(topic: Topic, partition: u16, key: &str, value: Option<&str>) -> Record {
     Record {
         topic,
         partition: Partition(partition),
@@ -143,7 +145,9 @@ pub(crate) fn record(topic: Topic, partition: u16, key: &str, value: Option<&str
     }
 }
 
-pub(crate) fn commit_of(records: Vec<Record>) -> Commit {
+/// A commit that moves no progress.
+#[must_use]
+pub fn commit_of(records: Vec<Record>) -> Commit {
     Commit { records, progress: None }
 }
 
