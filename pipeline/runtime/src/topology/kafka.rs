@@ -111,11 +111,11 @@ pub struct KafkaLogConfig {
 pub(super) fn read(reader: &mut Reader<'_>, at: At, node: &Node) -> Option<KafkaLogConfig> {
     let section = reader.section(at, node, "log", &KafkaKeys::SHAPE, NESTED)?;
     let keys = KafkaKeys::read(reader, &section);
-    let tls = nested(reader, node, "tls", &KafkaTls::SHAPE, KafkaTls::read);
-    let sasl = nested(reader, node, "sasl", &KafkaSasl::SHAPE, KafkaSasl::read);
-    let registry = nested(reader, node, "schema_registry", &SchemaRegistry::SHAPE, SchemaRegistry::read);
-    let client = settings(reader, node, "client");
-    let topic_settings = settings(reader, node, "topic_settings");
+    let tls = nested(reader, &section, "tls", &KafkaTls::SHAPE, KafkaTls::read);
+    let sasl = nested(reader, &section, "sasl", &KafkaSasl::SHAPE, KafkaSasl::read);
+    let registry = nested(reader, &section, "schema_registry", &SchemaRegistry::SHAPE, SchemaRegistry::read);
+    let client = settings(reader, &section, "client");
+    let topic_settings = settings(reader, &section, "topic_settings");
     let (keys, sasl) = (keys?, sasl?);
     check(reader, at, &keys, sasl.as_ref());
     Some(KafkaLogConfig {
@@ -153,23 +153,19 @@ fn check(reader: &mut Reader<'_>, at: At, keys: &KafkaKeys, sasl: Option<&KafkaS
 /// A section in the section, if it stands there; `None` after a fault.
 fn nested<T>(
     reader: &mut Reader<'_>,
-    log: &Node,
+    log: &Section<'_>,
     name: &str,
     shape: &'static Shape,
     read: impl FnOnce(&mut Reader<'_>, &Section<'_>) -> Option<T>,
 ) -> Option<Option<T>> {
-    let entries = reader.entries(log, "log")?;
-    let Some((at, _, node)) = entries.into_iter().find(|(_, key, _)| *key == name) else { return Some(None) };
+    let Some((at, node)) = log.node(name) else { return Some(None) };
     let section = reader.section(at, node, &join("log", name), shape, &[])?;
     read(reader, &section).map(Some)
 }
 
 /// A map of names and values that are passed on.
-fn settings(reader: &mut Reader<'_>, log: &Node, name: &str) -> Option<BTreeMap<String, String>> {
-    let entries = reader.entries(log, "log")?;
-    let Some((_, _, node)) = entries.into_iter().find(|(_, key, _)| *key == name) else {
-        return Some(BTreeMap::new());
-    };
+fn settings(reader: &mut Reader<'_>, log: &Section<'_>, name: &str) -> Option<BTreeMap<String, String>> {
+    let Some((_, node)) = log.node(name) else { return Some(BTreeMap::new()) };
     let path = join("log", name);
     let mut all = BTreeMap::new();
     let mut whole = true;

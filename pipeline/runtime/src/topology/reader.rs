@@ -96,9 +96,9 @@ impl Reader<'_> {
     ) -> Option<Section<'n>> {
         let mut entries = BTreeMap::new();
         for (key_at, key, value) in self.entries(node, path)? {
-            if shape.keys.iter().any(|known| known.name == key) {
+            if shape.keys.iter().any(|known| known.name == key) || also.contains(&key) {
                 entries.insert(key, (key_at, value));
-            } else if !also.contains(&key) {
+            } else {
                 let known: Vec<&str> =
                     shape.keys.iter().map(|key| key.name).chain(also.iter().copied()).collect();
                 self.unknown(key_at, &join(path, key), key, "key", &known);

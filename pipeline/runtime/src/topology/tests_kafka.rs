@@ -85,6 +85,12 @@ fn what_cannot_be_is_named_where_it_stands() {
 }
 
 #[test]
+fn a_key_that_stands_twice_is_one_fault() {
+    let found = faults("  prefix: rollcall\n", "  prefix: rollcall\n  prefix: other\n");
+    assert_eq!(found.matches("a second time").count(), 1, "{found}");
+}
+
+#[test]
 fn workers_that_share_a_log_mean_the_same_databases() {
     let agreement = |text: &str| Agreement::of(&Topology::parse(text, &env).unwrap());
     let here = agreement(EXAMPLE);
