@@ -62,6 +62,7 @@ fn record(id: i64, random: &mut StdRng) -> IdentityRecord {
         left_environment_keys: BTreeSet::new(),
         place: Place::default(),
         parked: Vec::new(),
+        seen: Default::default(),
     }
 }
 

@@ -13,7 +13,7 @@ use rollcall_log_embedded::{EmbeddedLog, EmbeddedLogConfig};
 use rollcall_model::catalog::CatalogEntry;
 use rollcall_model::{
     CatalogDoc, Change, ChangeRecord, Condition, EnvironmentDoc, Image, Input, Log, NativeId, Partition,
-    Patch, Place, Producer, Progress, Rule, RuleType, SegmentDoc, Seq, Traits, Value,
+    Patch, Place, Precedence, Producer, Progress, Rule, RuleType, SegmentDoc, Seq, Traits, Value,
 };
 use rollcall_roster::{CatalogBuilder, Output, Roster, RosterState, Turn};
 use rollcall_runtime::roster_store::{PartitionStore, RosterStores};
@@ -52,6 +52,7 @@ fn change(id: i64, change: Change, at: usize) -> Input {
         source_time_us: at as i64,
         position: String::new(),
         backfill: None,
+        precedence: Precedence::Place,
     })
 }
 
@@ -110,6 +111,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         project_id: 1.into(),
         organisation_id: 1.into(),
         owner: "core".into(),
+        called: Default::default(),
         composite_identity_key: true,
         deleted: false,
     })));

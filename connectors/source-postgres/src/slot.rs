@@ -10,7 +10,7 @@
 //! bits 23..0   hash of the slot's first position a recreated slot: a new lane
 //! ```
 
-use rollcall_model::{Fault, Lane, Lsn, Point, Position};
+use rollcall_model::{Fault, Lane, Lsn, NativeId, Point, Position};
 use rollcall_postgres_wire::replication::{Replication, SystemIdentity};
 use rollcall_postgres_wire::{ConnectConfig, ident, literal, sql_fault};
 use tokio_postgres::Client;
@@ -48,8 +48,10 @@ pub(crate) struct Beginning {
     pub(crate) lane: Lane,
     /// What `START_REPLICATION` is told.
     pub(crate) start: Lsn,
-    /// What is already in the log.
-    pub(crate) from: Point,
+    /// The last commit that is in the log,
+    pub(crate) commit: Lsn,
+    /// and how far, where it is only in part.
+    pub(crate) done: Option<NativeId>,
 }
 
 /// How to begin anew.
@@ -135,10 +137,16 @@ pub(crate) async fn begin(
             Some(slot) => slot.check(config, connect)?,
             None => create(config, connect, client).await?,
         };
-        let point = Point::Postgres { commit: confirmed, done: None };
-        return Ok(Beginning { lane: lane(hash(&confirmed.to_string())), start: confirmed, from: point });
+        let lane = lane(hash(&confirmed.to_string()));
+        return Ok(Beginning { lane, start: confirmed, commit: confirmed, done: None });
     };
-    let Point::Postgres { commit, done } = &position.point;
+    let Point::Postgres { commit, done } = &position.point else {
+        return Err(Fault::refused(format!(
+            "the position {position} of source {} is none of Postgres",
+            config.name
+        ))
+        .repair(begin_anew(config)));
+    };
     let (commit, whole) = (*commit, done.is_none());
     same_cluster(config, &system, position)?;
     same_history(config, replication, &system, position, commit).await?;
@@ -169,7 +177,8 @@ pub(crate) async fn begin(
         lane: lane(position.lane.epoch),
         // A transaction of which a part is in the log has to come again.
         start: if whole { commit } else { confirmed },
-        from: position.point.clone(),
+        commit,
+        done: done.clone(),
     })
 }
 

@@ -70,7 +70,7 @@ impl PostgresSource {
         let (plans, plan) = watch::channel(backfill);
         let reached = Arc::new(Reached::default());
         let standby = replication.standby();
-        let Point::Postgres { commit, done } = &beginning.from;
+        let Beginning { lane, commit, done, start: _ } = beginning;
         reached.yielded.store(commit.0, Ordering::Release);
         let stream = Stream {
             replication,
@@ -81,8 +81,8 @@ impl PostgresSource {
                 spill_dir: config.spill_dir.clone(),
             }),
             outbox,
-            lane: beginning.lane.clone(),
-            done: (*commit, done.as_ref().and_then(integer)),
+            lane: lane.clone(),
+            done: (commit, done.as_ref().and_then(integer)),
             piece_rows: config.piece_rows.max(1),
             reached: Arc::clone(&reached),
             plans: plan,
@@ -94,7 +94,7 @@ impl PostgresSource {
             let pause = Duration::from_millis(config.heartbeat_ms);
             tasks.push(tokio::spawn(beat(connect_config, pause, Arc::clone(&reached))));
         }
-        let beginning = Position { lane: beginning.lane, point: beginning.from };
+        let beginning = Position { lane, point: Point::Postgres { commit, done } };
         Ok(Self { events, standby, reached, plans, tasks, beginning })
     }
 
@@ -181,6 +181,8 @@ impl Source for PostgresSource {
                     Point::Postgres { commit, done: None } => self.standby.saved(*commit),
                     // A part of a transaction: the server still has to have the whole of it.
                     Point::Postgres { done: Some(_), .. } => {}
+                    // No lane of ours has any.
+                    Point::Dynamodb { .. } => {}
                 }
             }
             Ok(())

@@ -1,5 +1,7 @@
 //! What identities are judged by. Whole documents on the compacted topic `catalog`, key `kind/id`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{EnvironmentId, OrganisationId, ProjectId, SegmentId, SourceName};
@@ -80,6 +82,9 @@ pub struct EnvironmentDoc {
     pub organisation_id: OrganisationId,
     /// The one source whose identities of it are judged (PROTOCOL.md §1, Owner).
     pub owner: SourceName,
+    /// What other sources call it in their identities, where that isn't its id (the api key, in DynamoDB).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub called: BTreeMap<SourceName, EnvironmentId>,
     /// Whether `identity.key` is `{environment key}_{identifier}` (else the native id).
     pub composite_identity_key: bool,
     /// It is gone.

@@ -10,7 +10,7 @@ use crate::value::{Traits, Value};
 /// The merged identity.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Image {
-    /// The environment it lives in.
+    /// The environment it lives in, as its source calls it ([`crate::EnvironmentDoc::called`]).
     pub environment_id: EnvironmentId,
     /// What the platform's users call it; may be renamed.
     pub identifier: String,

@@ -90,6 +90,10 @@ pub enum Input {
         source: SourceName,
         /// The backfill.
         backfill: BackfillId,
+        /// It was whole as of this time, by the source's clock, in microseconds: identities that it did not find and
+        /// of which the stream said nothing since are gone. `None` where its pages said what is gone, or nothing does.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        whole_since_us: Option<i64>,
     },
     /// A table was emptied; stands before the changes of its transaction.
     Truncate {

@@ -17,11 +17,13 @@ pub mod control;
 pub mod fault;
 pub mod fingerprint;
 pub mod ids;
+pub mod item;
 pub mod log;
 pub mod place;
 pub mod position;
 pub mod records;
 pub mod row;
+pub mod shards;
 pub mod sieve;
 pub mod sink;
 pub mod source;
@@ -34,17 +36,19 @@ pub use control::{CheckScope, Input};
 pub use fault::{Fault, FaultKind};
 pub use fingerprint::Fingerprint;
 pub use ids::{EnvironmentId, IdentityKey, NativeId, OrganisationId, ProjectId, SegmentId, SourceName};
+pub use item::{Attribute, FoundItem, Item, ItemChange, ItemState};
 pub use log::{
     Commit, Committed, Consumer, Fetched, Fut, Log, Opened, Producer, Progress, ReadRange, Record, Workers,
 };
 pub use place::{LogId, Partition, Place, Seq, Version};
-pub use position::{Lane, LaneMismatch, Lsn, Point, Position};
+pub use position::{Lane, LaneMismatch, Lsn, Point, Position, Sequence};
 pub use records::{
     Cause, ChangeRecord, CheckReport, CheckTotal, CountRecord, CountState, FillReport, IdentityRecord,
-    IdentityState, Member, MembershipChange, MembershipRecord, QuarantineRecord, WaitingPatch,
-    WatermarkRecord,
+    IdentityState, Member, MembershipChange, MembershipRecord, Precedence, QuarantineRecord, Seen,
+    WaitingPatch, WatermarkRecord,
 };
 pub use row::{Cell, Row, RowChange, RowOp, TableRole, TableSpec};
+pub use shards::{ItemPage, ItemPages, SavedShards, ShardEvent, ShardSource, Shards};
 pub use sieve::{Candidate, Candidates, Listed, ListedPage, Sieve, Sifted, SiftedCounts, Sighting};
 pub use sink::{Delivery, OutRecord, Rejected, Sink, Written};
 pub use source::{

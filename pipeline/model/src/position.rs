@@ -9,6 +9,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -67,6 +68,66 @@ impl TryFrom<String> for Lsn {
     }
 }
 
+/// A sequence number of a shard: a whole number of up to 40 digits, more than 128 bits hold.
+///
+/// Ordered as numbers, whatever zeros they are written with.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Sequence(Arc<str>);
+
+impl Sequence {
+    /// Its digits, without leading zeros.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Ord for Sequence {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.len().cmp(&other.0.len()).then_with(|| self.0.cmp(&other.0))
+    }
+}
+
+impl PartialOrd for Sequence {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Display for Sequence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Sequence {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digits = (1..=40).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+        if !digits {
+            return Err(format!("'{text}' is not a sequence number: a whole number of up to 40 digits"));
+        }
+        let number = text.trim_start_matches('0');
+        Ok(Self(Arc::from(if number.is_empty() { "0" } else { number })))
+    }
+}
+
+impl From<Sequence> for String {
+    fn from(sequence: Sequence) -> Self {
+        sequence.0.to_string()
+    }
+}
+
+impl TryFrom<String> for Sequence {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
 /// A point inside a lane, in the terms of its kind of source.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -79,19 +140,28 @@ pub enum Point {
         /// The last identity of a large transaction that is in the log.
         done: Option<NativeId>,
     },
+    /// Everything of the shard up to and including this record.
+    Dynamodb {
+        /// The record.
+        sequence: Sequence,
+    },
 }
 
 impl Point {
-    fn compare(&self, other: &Self) -> Ordering {
+    /// `None` for points of two kinds of source, which one lane never has.
+    fn compare(&self, other: &Self) -> Option<Ordering> {
         match (self, other) {
             (Self::Postgres { commit: a, done: x }, Self::Postgres { commit: b, done: y }) => {
-                a.cmp(b).then_with(|| match (x, y) {
+                Some(a.cmp(b).then_with(|| match (x, y) {
                     (None, None) => Ordering::Equal,
                     (None, Some(_)) => Ordering::Greater,
                     (Some(_), None) => Ordering::Less,
                     (Some(x), Some(y)) => x.cmp(y),
-                })
+                }))
             }
+            (Self::Dynamodb { sequence: a }, Self::Dynamodb { sequence: b }) => Some(a.cmp(b)),
+            (Self::Postgres { .. }, Self::Dynamodb { .. })
+            | (Self::Dynamodb { .. }, Self::Postgres { .. }) => None,
         }
     }
 }
@@ -116,11 +186,9 @@ impl Position {
     /// # Errors
     /// [`LaneMismatch`] when the lanes differ.
     pub fn compare(&self, other: &Self) -> Result<Ordering, LaneMismatch> {
-        if self.lane == other.lane {
-            Ok(self.point.compare(&other.point))
-        } else {
-            Err(LaneMismatch(self.lane.clone(), other.lane.clone()))
-        }
+        let same_lane = self.lane == other.lane;
+        let order = same_lane.then(|| self.point.compare(&other.point)).flatten();
+        order.ok_or_else(|| LaneMismatch(self.lane.clone(), other.lane.clone()))
     }
 }
 
@@ -129,6 +197,7 @@ impl fmt::Display for Position {
         match &self.point {
             Point::Postgres { commit, done: None } => write!(f, "{commit}"),
             Point::Postgres { commit, done: Some(id) } => write!(f, "{commit}+{id}"),
+            Point::Dynamodb { sequence } => write!(f, "{}:{sequence}", self.lane.stream),
         }
     }
 }
@@ -149,6 +218,17 @@ mod tests {
         assert_eq!(at(1, 7, Some(3)).compare(&at(1, 7, None)).ok(), Some(Ordering::Less));
         assert_eq!(at(1, 7, None).compare(&at(1, 8, Some(0))).ok(), Some(Ordering::Less));
         assert!(at(1, 7, None).compare(&at(2, 7, None)).is_err());
+    }
+
+    #[test]
+    fn sequence_numbers_are_numbers_and_not_text() {
+        let number = |text: &str| text.parse::<Sequence>().expect("a sequence number");
+        assert!(number("900000000000000000000") < number("1000000000000000000000"));
+        assert_eq!(number("000000000000000000042"), number("42"));
+        assert!(number(&"9".repeat(39)) < number(&format!("1{}", "0".repeat(39))));
+        for text in ["", "-1", "1.0", "0x1", " 1", &"1".repeat(41)] {
+            assert!(text.parse::<Sequence>().is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -26,6 +26,33 @@ pub struct ChangeRecord {
     /// The page's backfill, when it came by one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backfill: Option<crate::source::BackfillId>,
+    /// What decides between this and what else is said of the identity.
+    #[serde(default, skip_serializing_if = "Precedence::is_place")]
+    pub precedence: Precedence,
+}
+
+/// What decides between a record and what else is said of its identity (PROTOCOL.md §4, Backfill beside the stream).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precedence {
+    /// Its place in the log alone: a page of Postgres has the stream folded in.
+    #[default]
+    Place,
+    /// Its place; and its time is remembered, for what a backfill finds.
+    Streamed,
+    /// Found by a backfill as it was at `cut_us` or later, by the source's clock: what the stream said of it since wins.
+    Found {
+        /// The time, in microseconds.
+        cut_us: i64,
+    },
+}
+
+impl Precedence {
+    /// Whether it is the usual one, which is not written.
+    #[must_use]
+    pub fn is_place(&self) -> bool {
+        matches!(self, Self::Place)
+    }
 }
 
 impl ChangeRecord {
@@ -94,6 +121,34 @@ pub struct IdentityRecord {
     /// Places of its changes that wait in quarantine; while there are any it is parked and later changes follow.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parked: Vec<Place>,
+    /// When the stream last spoke of it and which backfill last saw it, where that decides between the two.
+    #[serde(default, skip_serializing_if = "Seen::is_nothing")]
+    pub seen: Seen,
+}
+
+/// What is remembered of who spoke of an identity last, for sources whose backfills are told from their stream by time.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Seen {
+    /// When the stream last wrote or deleted it, by the source's clock, in microseconds; 0 for never.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub streamed_us: i64,
+    /// The last backfill that found it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backfill: Option<crate::source::BackfillId>,
+}
+
+impl Seen {
+    /// Whether nothing is remembered.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+// `serde` hands a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 /// One segment an identity is in.

@@ -398,6 +398,7 @@ impl Session<'_> {
             left_environment_keys: stored.left_environment_keys.clone(),
             place: stored.place,
             parked: stored.parked.clone(),
+            seen: stored.seen.clone(),
         });
     }
 

@@ -214,7 +214,7 @@ impl Session<'_> {
                     Sweep::page(source, from.as_ref(), to.as_ref(), present, *source_time_us)
                 })
             }
-            Input::End { source, backfill } => self.end_backfill(place, source, backfill),
+            Input::End { source, backfill, whole_since_us: _ } => self.end_backfill(place, source, backfill),
             Input::Truncate { source, what, source_time_us } => {
                 self.see_time(*source_time_us);
                 self.sweep(place, || Sweep::truncate(source, *what, *source_time_us))

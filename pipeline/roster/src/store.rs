@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use rollcall_model::{
-    Fault, IdentityKey, IdentityRecord, IdentityState, Image, Member, MembershipRecord, Place, Version,
-    WaitingPatch,
+    EnvironmentId, Fault, IdentityKey, IdentityRecord, IdentityState, Image, Member, MembershipRecord, Place,
+    Seen, Version, WaitingPatch,
 };
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +40,12 @@ pub struct Stored {
     /// Places of its quarantined changes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parked: Vec<Place>,
+    /// Who spoke of it last, where that decides between stream and backfill.
+    #[serde(default, skip_serializing_if = "Seen::is_nothing")]
+    pub seen: Seen,
+    /// The environment that its membership is counted in: as last written to `memberships`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted_in: Option<EnvironmentId>,
     /// Its segments, in order of id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<Member>,
@@ -58,6 +64,8 @@ impl Stored {
             left_environment_keys: BTreeSet::new(),
             place: Place::default(),
             parked: Vec::new(),
+            seen: Seen::default(),
+            counted_in: None,
             members: Vec::new(),
         }
     }
@@ -84,11 +92,13 @@ impl Stored {
         self.left_environment_keys = record.left_environment_keys;
         self.place = record.place;
         self.parked = record.parked;
+        self.seen = record.seen;
     }
 
     /// Takes up what a record of `memberships` says.
     pub fn restore_membership(&mut self, record: MembershipRecord) {
         self.version = self.version.max(record.version);
+        self.counted_in = Some(record.environment_id);
         self.members = record.segments;
     }
 }

@@ -10,7 +10,7 @@ use rollcall_model::control::{CONTROL_KEY, Truncated};
 use rollcall_model::source::BackfillPlan;
 use rollcall_model::{
     BackfillId, Change, ChangeRecord, Fault, IdentityKey, Input, NativeId, Page, Partition, Position,
-    QuarantineRecord, Record, SourceEvent, SourceName, TableRole, Topic, Transaction,
+    Precedence, QuarantineRecord, Record, SourceEvent, SourceName, TableRole, Topic, Transaction,
 };
 use rollcall_platforms::{CatalogDelta, Platform};
 use serde::{Deserialize, Serialize};
@@ -246,9 +246,9 @@ impl Intake {
             self.change(id, change, read_time_us, &position, Some(&backfill))?;
         }
         if to.is_none() {
-            self.control(&Input::End { source: self.source.clone(), backfill: backfill.clone() })?;
             self.state.backfill = None;
-            self.state.backfill_done = Some(backfill);
+            self.state.backfill_done = Some(backfill.clone());
+            self.control(&Input::End { source: self.source.clone(), backfill, whole_since_us: None })?;
         }
         self.moved(position, read_time_us);
         Ok(())
@@ -274,6 +274,7 @@ impl Intake {
             source_time_us,
             position: position.to_string(),
             backfill: backfill.cloned(),
+            precedence: Precedence::Place,
         };
         let headers = vec![
             ("lane".to_owned(), position.lane.to_string()),

@@ -365,6 +365,7 @@ mod tests {
             project_id: "1".into(),
             organisation_id: "1".into(),
             owner: "core".into(),
+            called: Default::default(),
             composite_identity_key: true,
             deleted: false,
         }

@@ -8,8 +8,9 @@ use rollcall_model::control::CONTROL_KEY;
 use rollcall_model::{
     BackfillId, CatalogDoc, Cause, Change, ChangeRecord, CheckScope, Condition, CountRecord, CountState,
     EnvironmentDoc, Fingerprint, GateDoc, GateMode, IdentityKey, IdentityRecord, IdentityState, Image, LogId,
-    Member, MembershipChange, MembershipRecord, NativeId, Partition, Patch, Place, QuarantineRecord, Rule,
-    RuleType, SegmentDoc, Seq, Topic, Traits, Value, Version, WaitingPatch, WatermarkRecord,
+    Member, MembershipChange, MembershipRecord, NativeId, Partition, Patch, Place, Precedence,
+    QuarantineRecord, Rule, RuleType, Seen, SegmentDoc, Seq, Topic, Traits, Value, Version, WaitingPatch,
+    WatermarkRecord,
 };
 use rollcall_roster::output::{CheckPassed, quarantine_key};
 use serde::Serialize;
@@ -65,6 +66,8 @@ pub fn changes() -> Vec<ChangeRecord> {
         source_time_us: 1_700_000_000_000_000,
         position: "16/B374D848".to_owned(),
         backfill: backfill.map(|id| BackfillId(id.to_owned())),
+        precedence: backfill
+            .map_or(Precedence::Streamed, |_| Precedence::Found { cut_us: 1_699_999_999_000_000 }),
     };
     vec![
         record(Change::Upsert { image: image() }, NativeId::Int(1), Some("core-1")),
@@ -112,6 +115,10 @@ pub fn identities() -> Vec<IdentityRecord> {
         left_environment_keys: if known { BTreeSet::from(["old".to_owned()]) } else { BTreeSet::new() },
         place: place(),
         parked: if known { vec![place()] } else { Vec::new() },
+        seen: Seen {
+            streamed_us: if known { 1_700_000_000_000_000 } else { 0 },
+            backfill: known.then(|| BackfillId("edge-1".to_owned())),
+        },
     };
     let patches = changes().into_iter().map(|change| WaitingPatch { place: place(), change }).collect();
     let bare = Image { traits: Traits::new(), system_traits: Traits::new(), ..image() };
@@ -256,6 +263,7 @@ pub fn catalog() -> Vec<CatalogEntry> {
         project_id: "2".into(),
         organisation_id: "1".into(),
         owner: "core".into(),
+        called: [("edge".into(), "key".into())].into(),
         composite_identity_key: true,
         deleted: true,
     });

@@ -81,7 +81,7 @@ fn identity_changes() {
             present: BTreeSet::new(),
             source_time_us: 1,
         },
-        Input::End { source: source(), backfill: backfill() },
+        Input::End { source: source(), backfill: backfill(), whole_since_us: None },
         Input::Truncate { source: source(), what: Truncated::Identities, source_time_us: 1 },
         Input::Truncate { source: source(), what: Truncated::Traits, source_time_us: 1 },
         Input::Watermark { source: source(), position: "0/1".to_owned(), at_us: 1 },

@@ -71,6 +71,7 @@ pub(crate) fn identity(id: i64, environment: &str, version: i64, state: Identity
         left_environment_keys: BTreeSet::new(),
         place: Place::default(),
         parked: Vec::new(),
+        seen: Default::default(),
     }
 }
 

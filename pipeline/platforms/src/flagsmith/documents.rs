@@ -5,6 +5,7 @@ use rollcall_model::{
     RuleType, SegmentDoc, SegmentId, SourceName,
 };
 
+use super::EDGE_PLACEHOLDER;
 use super::cells;
 use super::rows::{DocId, Rows};
 use super::rules_data;
@@ -19,8 +20,8 @@ pub(super) const DEPTH_MAX: usize = 60;
 pub(super) struct Owners {
     /// This source.
     pub(super) core: SourceName,
-    /// The owner of projects with `enable_dynamo_db`.
-    pub(super) edge: SourceName,
+    /// The owner of projects with `enable_dynamo_db`, where the topology has it.
+    pub(super) edge: Option<SourceName>,
 }
 
 /// The document as the rows make it; `None` when it isn't there, is deleted, or hangs under something deleted.
@@ -63,13 +64,17 @@ fn environment(rows: &Rows, owners: &Owners, id: i64) -> Option<EnvironmentDoc> 
     let project_id = cells::int(row, "project_id")?;
     let (project, organisation_id) = live_project(rows, project_id)?;
     let is_edge = cells::bool(project, "enable_dynamo_db").unwrap_or(false);
+    let key = cells::text(row, "api_key")?;
+    let edge_owner = || owners.edge.clone().unwrap_or_else(|| SourceName::from(EDGE_PLACEHOLDER));
     Some(EnvironmentDoc {
         id: EnvironmentId::from(id),
-        key: cells::text(row, "api_key")?.to_owned(),
+        key: key.to_owned(),
         name: cells::text(row, "name").unwrap_or_default().to_owned(),
         project_id: ProjectId::from(project_id),
         organisation_id: OrganisationId::from(organisation_id),
-        owner: if is_edge { owners.edge.clone() } else { owners.core.clone() },
+        owner: if is_edge { edge_owner() } else { owners.core.clone() },
+        // Items at the edge carry the key alone.
+        called: owners.edge.iter().map(|edge| (edge.clone(), EnvironmentId::from(key))).collect(),
         composite_identity_key: cells::bool(row, "use_mv_v2_evaluation").unwrap_or(true),
         deleted: false,
     })

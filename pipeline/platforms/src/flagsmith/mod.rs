@@ -58,19 +58,13 @@ impl Mapper {
     /// A mapper that knows nothing yet.
     #[must_use]
     pub fn new(source: SourceName) -> Self {
-        Self {
-            owners: Owners { core: source, edge: SourceName::from(EDGE_PLACEHOLDER) },
-            rows: Rows::default(),
-            live: BTreeMap::new(),
-        }
+        Self { owners: Owners { core: source, edge: None }, rows: Rows::default(), live: BTreeMap::new() }
     }
 
     /// Names the source that owns environments of projects with `enable_dynamo_db`.
     #[must_use]
     pub fn with_edge(mut self, edge: Option<SourceName>) -> Self {
-        if let Some(edge) = edge {
-            self.owners.edge = edge;
-        }
+        self.owners.edge = edge;
         self
     }
 

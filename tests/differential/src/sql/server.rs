@@ -78,6 +78,7 @@ impl Server {
             left_environment_keys: BTreeSet::new(),
             place: Place::default(),
             parked: Vec::new(),
+            seen: Default::default(),
         };
         Delivery {
             topic: Topic::Identities,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use rollcall_kit::MemoryStore;
 use rollcall_model::{
     BackfillId, Change, ChangeRecord, EnvironmentId, IdentityKey, Image, Input, LogId, NativeId, Partition,
-    Place, Progress, Topic, Traits,
+    Place, Precedence, Progress, Topic, Traits,
 };
 use rollcall_roster::counts::Counts;
 use rollcall_roster::{Roster, RosterState, StoredState, Turn};
@@ -24,6 +24,7 @@ fn change(id: i64, change: Change, at_us: i64) -> Input {
         source_time_us: at_us,
         position: String::new(),
         backfill: None,
+        precedence: Precedence::Place,
     })
 }
 

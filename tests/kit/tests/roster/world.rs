@@ -9,8 +9,8 @@ use rollcall_model::control::Truncated;
 use rollcall_model::{
     BackfillId, CatalogDoc, Change, ChangeRecord, Condition, CountRecord, CountState, EnvironmentDoc,
     EnvironmentId, Fingerprint, GateDoc, GateMode, IdentityKey, IdentityRecord, IdentityState, Image, Input,
-    LogId, MembershipChange, MembershipRecord, NativeId, Partition, Patch, Place, QuarantineRecord, Rule,
-    RuleType, SegmentDoc, SegmentId, SourceName, Traits, Value, Version,
+    LogId, MembershipChange, MembershipRecord, NativeId, Partition, Patch, Place, Precedence,
+    QuarantineRecord, Rule, RuleType, SegmentDoc, SegmentId, SourceName, Traits, Value, Version,
 };
 use rollcall_roster::counts::Counts;
 use rollcall_roster::output::{Passed, quarantine_key};
@@ -236,6 +236,7 @@ impl World {
             source_time_us: self.clock_us,
             position: format!("0/{:X}", self.inputs.len()),
             backfill: None,
+            precedence: Precedence::Place,
         }));
     }
 
@@ -296,6 +297,7 @@ impl World {
                     project_id: ((*env % 2) as i64).into(),
                     organisation_id: ((*env % 2) as i64).into(),
                     owner: source(),
+                    called: Default::default(),
                     composite_identity_key: true,
                     deleted: *deleted,
                 };
@@ -383,7 +385,7 @@ impl World {
         match to {
             Some(to) => self.backfill = Some((id, to)),
             None => {
-                self.inputs.push(Input::End { source: source(), backfill: id });
+                self.inputs.push(Input::End { source: source(), backfill: id, whole_since_us: None });
                 self.backfill = None;
             }
         }

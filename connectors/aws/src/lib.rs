@@ -1,0 +1,1 @@
+//! How connectors speak to AWS: region, endpoint, credentials, TLS, and what a refusal means.

@@ -1,0 +1,1 @@
+//! A simulator of DynamoDB and its streams.
