@@ -94,7 +94,9 @@ async fn drain(postgres: &Postgres, slot: &str, end: Lsn) -> Result<(Duration, u
             SourceEvent::Idle { position, .. } => position,
             SourceEvent::Catalog(_) | SourceEvent::Page(_) => return Err("no backfill was asked for".into()),
         };
-        let Position { point: Point::Postgres { commit, done }, .. } = position;
+        let Position { point: Point::Postgres { commit, done }, .. } = position else {
+            return Err("a position of another kind of source".into());
+        };
         if done.is_none() && commit >= end {
             return Ok((began.elapsed(), rows));
         }
