@@ -55,6 +55,7 @@ fn records(log: &dyn Log, id: i64) -> Result<[Record; 2], Failure> {
         left_environment_keys: Default::default(),
         place: Default::default(),
         parked: Vec::new(),
+        seen: Default::default(),
     };
     let member = |segment: i64| Member {
         segment_id: segment.to_string().as_str().into(),

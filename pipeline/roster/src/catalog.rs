@@ -39,6 +39,8 @@ struct Numbered<T> {
 pub struct Catalog {
     numbers: BTreeMap<SourceName, u64>,
     environments: HashMap<EnvironmentId, Arc<Numbered<EnvironmentDoc>>>,
+    /// What sources call environments, where that isn't their id.
+    called: HashMap<(SourceName, EnvironmentId), EnvironmentId>,
     segments: BTreeMap<SegmentId, Arc<Segment>>,
     by_project: HashMap<ProjectId, Vec<Arc<Segment>>>,
     gates: BTreeMap<Option<OrganisationId>, (Option<GateMode>, SourceName, u64)>,
@@ -60,6 +62,16 @@ impl Catalog {
     #[must_use]
     pub fn environment(&self, id: &EnvironmentId) -> Option<&EnvironmentDoc> {
         self.environments.get(id).map(|numbered| &numbered.doc)
+    }
+
+    /// The environment that a source means by a name, deleted ones included.
+    #[must_use]
+    pub fn environment_of(&self, source: &SourceName, name: &EnvironmentId) -> Option<&EnvironmentDoc> {
+        match self.called.get(&(source.clone(), name.clone())) {
+            Some(id) => self.environment(id),
+            // A source that has names of its own for environments never means an id.
+            None => self.environment(name).filter(|doc| !doc.called.contains_key(source)),
+        }
     }
 
     /// Every environment.
@@ -91,12 +103,11 @@ impl Catalog {
         own.or_else(|| self.gates.get(&None).and_then(|gate| gate.0)).unwrap_or_default()
     }
 
-    /// The environment, where its identities of this source are judged.
+    /// Whether the identities of a source are judged in an environment.
     #[must_use]
-    pub fn judged(&self, id: &EnvironmentId, source: &SourceName) -> Option<&EnvironmentDoc> {
-        self.environment(id).filter(|doc| {
-            !doc.deleted && doc.owner == *source && self.gate(&doc.organisation_id) == GateMode::On
-        })
+    pub fn judges(&self, environment: &EnvironmentDoc, source: &SourceName) -> bool {
+        let open = self.gate(&environment.organisation_id) == GateMode::On;
+        open && !environment.deleted && environment.owner == *source
     }
 
     /// What must be judged again when `writer` goes from number `after` to `upto`, given the catalog that was judged
@@ -166,14 +177,28 @@ impl CatalogBuilder {
         let known = self.catalog.numbers.entry(writer.clone()).or_default();
         *known = (*known).max(number);
         match doc {
-            CatalogDoc::Environment(doc) => {
-                self.catalog.environments.insert(doc.id.clone(), Arc::new(Numbered { doc, writer, number }));
-            }
+            CatalogDoc::Environment(doc) => self.apply_environment(doc, writer, number),
             CatalogDoc::Gate(doc) => {
                 self.catalog.gates.insert(doc.organisation_id, (doc.mode, writer, number));
             }
             CatalogDoc::Segment(doc) => self.apply_segment(doc, writer, number),
         }
+    }
+
+    fn apply_environment(&mut self, doc: EnvironmentDoc, writer: SourceName, number: u64) {
+        let called = &mut self.catalog.called;
+        if let Some(old) = self.catalog.environments.get(&doc.id) {
+            for (source, name) in &old.doc.called {
+                let name = (source.clone(), name.clone());
+                // Another environment may have the name by now.
+                if called.get(&name) == Some(&doc.id) {
+                    called.remove(&name);
+                }
+            }
+        }
+        let names = doc.called.iter().map(|(source, name)| (source.clone(), name.clone()));
+        called.extend(names.map(|name| (name, doc.id.clone())));
+        self.catalog.environments.insert(doc.id.clone(), Arc::new(Numbered { doc, writer, number }));
     }
 
     fn apply_segment(&mut self, doc: SegmentDoc, writer: SourceName, number: u64) {

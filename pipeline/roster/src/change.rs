@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use rollcall_model::{
-    Cause, Change, ChangeRecord, Fault, GateMode, IdentityKey, IdentityRecord, IdentityState, Image, Input,
-    Member, MembershipChange, MembershipRecord, Place, QuarantineRecord, SegmentId, Version, WaitingPatch,
+    Cause, Change, ChangeRecord, EnvironmentId, Fault, GateMode, IdentityKey, IdentityRecord, IdentityState,
+    Image, Input, Member, MembershipChange, MembershipRecord, Place, Precedence, QuarantineRecord, Seen,
+    SegmentId, Version, WaitingPatch,
 };
 
 use crate::catalog::Catalog;
@@ -28,6 +29,21 @@ pub(crate) struct Reason<'a> {
     pub(crate) asked: &'a dyn Fn(&SegmentId) -> bool,
 }
 
+/// An environment, as it is shown to whoever reads `membership-changes`.
+#[derive(Clone, Copy)]
+pub(crate) struct Home<'a> {
+    pub(crate) id: &'a EnvironmentId,
+    pub(crate) key: &'a str,
+}
+
+/// What one record of `membership-changes` says.
+pub(crate) struct Moves {
+    /// Trait keys touched.
+    pub(crate) changed: BTreeSet<String>,
+    pub(crate) entered: Vec<SegmentId>,
+    pub(crate) left: Vec<SegmentId>,
+}
+
 /// All segments.
 pub(crate) fn every(_: &SegmentId) -> bool {
     true
@@ -49,7 +65,14 @@ impl Session<'_> {
         if stored.as_ref().is_some_and(|stored| place <= stored.place) {
             return Ok(());
         }
-        self.drive(place, stored.unwrap_or_else(|| Stored::unknown(key)), change, place)
+        let stored = stored.unwrap_or_else(|| Stored::unknown(key));
+        if let Precedence::Found { cut_us } = change.precedence
+            && stored.seen.streamed_us > cut_us
+        {
+            // The stream has brought it whole since: what a backfill found may be older.
+            return Ok(());
+        }
+        self.drive(place, stored, change, place)
     }
 
     /// Applies a change whatever its place, and remembers `place`; `origin` is where it stands in the log.
@@ -61,6 +84,8 @@ impl Session<'_> {
         origin: Place,
     ) -> Result<(), Fault> {
         let whole = matches!(change.change, Change::Upsert { .. } | Change::Delete);
+        let before = stored.clone();
+        see(&mut stored.seen, change);
         let next = if !stored.parked.is_empty() && !whole {
             Next::Quarantine("an earlier change of this identity waits in quarantine".to_owned())
         } else {
@@ -70,6 +95,11 @@ impl Session<'_> {
             Next::Quarantine(reason) => self.park(place, stored, change, origin, reason),
             Next::Same => {
                 stored.place = place;
+                if stored.seen != before.seen {
+                    let floor = self.roster.state.version_floor;
+                    stored.version = Version::next(stored.version, floor, change.source_time_us);
+                    self.write_identity(&stored);
+                }
                 self.put(stored);
                 Ok(())
             }
@@ -82,7 +112,7 @@ impl Session<'_> {
                     whole,
                     asked: &every,
                 };
-                self.settle(stored, state, &reason).map(|_| ())
+                self.settle(before, Stored { state, ..stored }, &reason).map(|_| ())
             }
         }
     }
@@ -115,8 +145,13 @@ impl Session<'_> {
             }
             // What waits in quarantine is gone with it.
             (_, Change::Delete) if !stored.parked.is_empty() => Next::State(StoredState::Deleted),
-            // Nothing was ever said of it downstream: nothing is to be taken back.
-            (StoredState::Pending(patches), Change::Delete) if patches.is_empty() => Next::Same,
+            // Nothing was ever said of it downstream: nothing is to be taken back. Where only time tells the stream from a
+            // backfill, a tombstone has to keep what the backfill found before it was deleted from coming in.
+            (StoredState::Pending(patches), Change::Delete)
+                if patches.is_empty() && change.precedence != Precedence::Streamed =>
+            {
+                Next::Same
+            }
             (StoredState::Live(_) | StoredState::Pending(_), Change::Delete) => {
                 Next::State(StoredState::Deleted)
             }
@@ -206,16 +241,16 @@ impl Session<'_> {
         self.out.settled.push(format!("{key}/roster/{}-{}", place.epoch, place.offset));
     }
 
-    /// The centre: an identity goes from `before` to `state`; judges it, keeps `since` of what stays, and writes
-    /// what differs. Answers whether its set differed.
+    /// The centre: an identity goes from `before` to what `after` says it is; judges it, keeps `since` of what stays,
+    /// and writes what differs. Answers whether its set differed.
     pub(crate) fn settle(
         &mut self,
         before: Stored,
-        state: StoredState,
+        mut after: Stored,
         reason: &Reason<'_>,
     ) -> Result<bool, Fault> {
         let catalog = std::sync::Arc::clone(&self.roster.catalog);
-        let mut after = Stored { state: exclude(&catalog, state), ..before.clone() };
+        exclude(&catalog, &mut after);
         if let Some(place) = reason.place {
             after.place = place;
         }
@@ -232,74 +267,37 @@ impl Session<'_> {
         };
         self.raised.extend(judgement.raised.iter().cloned());
         let judged = judgement.environment.is_some();
-        let was_judged = !before.members.is_empty();
+        self.out.unowned += u64::from(!judged && is_anothers(&catalog, &after));
         after.version = Version::next(before.version, self.roster.state.version_floor, reason.source_time_us);
         let since_us = reason.source_time_us;
         let (entered, left) = merge_members(&mut after, judgement, moved, &asked, since_us);
-        self.emit(&before, after, moved, judged || was_judged, entered, left, reason)
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn emit(
-        &mut self,
-        before: &Stored,
-        mut after: Stored,
-        moved: bool,
-        speaks: bool,
-        entered: Vec<SegmentId>,
-        left: Vec<SegmentId>,
-        reason: &Reason<'_>,
-    ) -> Result<bool, Fault> {
+        let speaks = judged || !before.members.is_empty();
+        // Where it lives; where it was counted, when that is no longer known.
+        let lives = after.environment(&catalog).map(|doc| doc.id.clone());
+        let home = lives.or_else(|| before.home().cloned()).or_else(|| after.home().cloned());
         let differed = !entered.is_empty() || !left.is_empty();
-        let same_identity = before.state == after.state
-            && before.environment_key == after.environment_key
-            && before.identity_key == after.identity_key
-            && before.left_environment_keys == after.left_environment_keys
-            && before.parked == after.parked;
+        let same_identity = is_same_identity(&before, &after);
         if same_identity && !differed {
             after.version = before.version;
-            if *before != after {
+            if before != after {
                 self.put(after);
             }
             return Ok(false);
         }
-        self.count(before, &after, &entered, &left)?;
-        let image = after.image().or(before.image()).cloned();
-        let says_change =
-            before.state != after.state && (before.image().is_some() || after.image().is_some());
-        if let Some(image) = image
-            && speaks
-            && (differed || says_change)
-        {
-            let keys = touched(before.image(), after.image());
-            let old_key = before.environment_key.clone().unwrap_or_default();
-            if let (true, Some(old_image)) = (moved && !left.is_empty(), before.image()) {
-                let version = after.version;
-                self.write_change(
-                    before,
-                    old_image,
-                    &old_key,
-                    version,
-                    BTreeSet::new(),
-                    vec![],
-                    left,
-                    reason,
-                );
-                after.version = Version(version.0 + 1);
-                // Where nobody is shown, nobody arrives.
-                if let Some(key) = after.environment_key.clone() {
-                    self.write_change(&after, &image, &key, after.version, keys, entered, vec![], reason);
-                }
-            } else {
-                let key = after.environment_key.clone().unwrap_or(old_key);
-                self.write_change(&after, &image, &key, after.version, keys, entered, left, reason);
+        if let Some(home) = home {
+            self.count(&before, &home, &entered, &left)?;
+            let renamed = match (before.image(), after.image()) {
+                (Some(old), Some(new)) => old.identifier != new.identifier,
+                (Some(_) | None, _) => false,
+            };
+            if speaks && (differed || before.state != after.state) {
+                self.say(&before, &mut after, &home, moved, (entered, left), reason);
             }
-        }
-        if let Some(image) = before.image().or(after.image()).cloned() {
-            let image = after.image().cloned().unwrap_or(image);
-            let renamed = before.image().is_some_and(|old| old.identifier != image.identifier);
             if differed || ((moved || renamed) && !after.members.is_empty()) {
-                self.write_membership(&after, &image);
+                after.counted_in = Some(home);
+                if let Some(image) = after.image().or(before.image()) {
+                    self.write_membership(&after, image);
+                }
             }
         }
         if !same_identity {
@@ -309,37 +307,66 @@ impl Session<'_> {
         Ok(differed)
     }
 
+    /// Says who entered and left: one record, or two of an identity that moved.
+    fn say(
+        &mut self,
+        before: &Stored,
+        after: &mut Stored,
+        home: &EnvironmentId,
+        moved: bool,
+        (entered, left): (Vec<SegmentId>, Vec<SegmentId>),
+        reason: &Reason<'_>,
+    ) {
+        let Some(image) = after.image().or(before.image()) else { return };
+        let identifier = image.identifier.clone();
+        let changed = touched(before.image(), after.image());
+        let old_key = before.environment_key.clone().unwrap_or_default();
+        if let (true, Some(old_image), Some(old_home)) =
+            (moved && !left.is_empty(), before.image(), before.home())
+        {
+            let moves = Moves { changed: BTreeSet::new(), entered: Vec::new(), left };
+            let place = Home { id: old_home, key: &old_key };
+            self.write_change(before, &old_image.identifier, place, after.version, moves, reason);
+            after.version = Version(after.version.0 + 1);
+            // Where nobody is shown, nobody arrives.
+            if let Some(key) = &after.environment_key {
+                let moves = Moves { changed, entered, left: Vec::new() };
+                let place = Home { id: home, key };
+                self.write_change(after, &identifier, place, after.version, moves, reason);
+            }
+        } else {
+            let key = after.environment_key.clone().unwrap_or(old_key);
+            let moves = Moves { changed, entered, left };
+            let place = Home { id: home, key: &key };
+            self.write_change(after, &identifier, place, after.version, moves, reason);
+        }
+    }
+
     fn count(
         &mut self,
         before: &Stored,
-        after: &Stored,
+        home: &EnvironmentId,
         entered: &[SegmentId],
         left: &[SegmentId],
     ) -> Result<(), Fault> {
         let id = before.key.id.to_string();
-        if let Some(image) = before.image() {
-            for segment in left {
-                self.roster.counts.leave(&(segment.clone(), image.environment_id.clone()), &id)?;
-            }
+        let old_home = before.home().unwrap_or(home);
+        for segment in left {
+            self.roster.counts.leave(&(segment.clone(), old_home.clone()), &id)?;
         }
-        if let Some(image) = after.image() {
-            for segment in entered {
-                self.roster.counts.enter(&(segment.clone(), image.environment_id.clone()), &id);
-            }
+        for segment in entered {
+            self.roster.counts.enter(&(segment.clone(), home.clone()), &id);
         }
         Ok(())
     }
 
-    #[allow(clippy::too_many_arguments)]
     pub(crate) fn write_change(
         &mut self,
         stored: &Stored,
-        image: &Image,
-        environment_key: &str,
+        identifier: &str,
+        home: Home<'_>,
         version: Version,
-        changed: BTreeSet<String>,
-        entered: Vec<SegmentId>,
-        left: Vec<SegmentId>,
+        Moves { changed, entered, left }: Moves,
         reason: &Reason<'_>,
     ) {
         self.events += 1;
@@ -347,11 +374,11 @@ impl Session<'_> {
         let change = MembershipChange {
             event_id: format!("{log_id}-{partition}-{}-{}", seq.0, self.events),
             log_id: log_id.clone(),
-            environment_id: image.environment_id.clone(),
-            environment_key: environment_key.to_owned(),
+            environment_id: home.id.clone(),
+            environment_key: home.key.to_owned(),
             source: stored.key.source.clone(),
             id: stored.key.id.clone(),
-            identifier: image.identifier.clone(),
+            identifier: identifier.to_owned(),
             identity_key: stored.identity_key.clone().unwrap_or_default(),
             version,
             seq,
@@ -372,7 +399,7 @@ impl Session<'_> {
             version: stored.version,
             source: stored.key.source.clone(),
             id: stored.key.id.clone(),
-            environment_id: image.environment_id.clone(),
+            environment_id: stored.home().unwrap_or(&image.environment_id).clone(),
             environment_key: stored.environment_key.clone().unwrap_or_default(),
             identifier: image.identifier.clone(),
             segments: stored.members.clone(),
@@ -409,11 +436,34 @@ impl Session<'_> {
 
 /// Images of an excluded organisation are not kept: a tombstone stands for them, on which later patches fall unheard,
 /// and a backfill brings them back when the gate opens (PROTOCOL.md §4, Gate).
-fn exclude(catalog: &Catalog, state: StoredState) -> StoredState {
-    let StoredState::Live(image) = &state else { return state };
-    match catalog.environment(&image.environment_id).map(|e| catalog.gate(&e.organisation_id)) {
-        Some(GateMode::Exclude) => StoredState::Deleted,
-        Some(GateMode::On | GateMode::Off) | None => state,
+fn exclude(catalog: &Catalog, stored: &mut Stored) {
+    match stored.environment(catalog).map(|e| catalog.gate(&e.organisation_id)) {
+        Some(GateMode::Exclude) => stored.state = StoredState::Deleted,
+        Some(GateMode::On | GateMode::Off) | None => {}
+    }
+}
+
+/// Whether it lives in an environment that another source owns: kept, and judged by nobody (PROTOCOL.md §1, Owner).
+fn is_anothers(catalog: &Catalog, stored: &Stored) -> bool {
+    stored.environment(catalog).is_some_and(|doc| !doc.deleted && doc.owner != stored.key.source)
+}
+
+/// Whether `identities` says the same of both.
+fn is_same_identity(a: &Stored, b: &Stored) -> bool {
+    a.state == b.state
+        && a.environment_key == b.environment_key
+        && a.identity_key == b.identity_key
+        && a.left_environment_keys == b.left_environment_keys
+        && a.parked == b.parked
+        && a.seen == b.seen
+}
+
+/// Remembers who spoke of an identity, where that decides between stream and backfill.
+fn see(seen: &mut Seen, change: &ChangeRecord) {
+    match change.precedence {
+        Precedence::Place => {}
+        Precedence::Streamed => seen.streamed_us = seen.streamed_us.max(change.source_time_us),
+        Precedence::Found { .. } => seen.backfill.clone_from(&change.backfill),
     }
 }
 
@@ -424,7 +474,7 @@ fn relocate(catalog: &Catalog, before: &Stored, after: &mut Stored) -> bool {
     let Some(image) = after.image() else { return false };
     let mut moved = before.image().is_some_and(|old| old.environment_id != image.environment_id);
     // Of an environment not yet known nothing is said but that the old one was left; its arrival fills.
-    let Some(environment) = catalog.environment(&image.environment_id) else {
+    let Some(environment) = catalog.environment_of(&before.key.source, &image.environment_id) else {
         if moved {
             after.left_environment_keys.extend(after.environment_key.take());
             after.identity_key = None;

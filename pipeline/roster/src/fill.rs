@@ -5,7 +5,7 @@
 //!                  ▲ job 2 joins here, wraps past z, ends where it joined
 //! ```
 
-use rollcall_model::{Cause, Fault, FillReport, SegmentId};
+use rollcall_model::{Cause, EnvironmentId, Fault, FillReport, SegmentId};
 
 use crate::change::Reason;
 use crate::judge::stands;
@@ -61,14 +61,19 @@ impl Session<'_> {
     }
 
     fn fill_one(&mut self, jobs: &mut [FillJob], key: &[u8], stored: Stored) -> Result<(), Fault> {
-        let Some(environment) = stored.image().map(|image| image.environment_id.clone()) else {
+        if stored.image().is_none() {
             return Ok(());
-        };
+        }
+        // Where it lives now, and where it is still counted.
+        let lives = stored.environment(&self.roster.catalog).map(|doc| doc.id.clone());
+        let homes: Vec<EnvironmentId> = lives.into_iter().chain(stored.home().cloned()).collect();
         let Some(cause) = jobs.iter().find(|job| reaches(job, key)).map(|job| job.cause) else {
             return Ok(());
         };
         let aboard = || jobs.iter().filter(|job| reaches(job, key));
-        let asked = |segment: &SegmentId| aboard().any(|job| job.scope.covers(segment, &environment));
+        let asked = |segment: &SegmentId| {
+            aboard().any(|job| homes.iter().any(|home| job.scope.covers(segment, home)))
+        };
         let mut differed = false;
         // Most identities stand as they are: only the others pay for being settled.
         if !stands(&self.roster.catalog, &self.roster.state, &stored, &asked) {
@@ -80,8 +85,7 @@ impl Session<'_> {
                 whole: false,
                 asked: &asked,
             };
-            let state = stored.state.clone();
-            differed = self.settle(stored, state, &reason)?;
+            differed = self.settle(stored.clone(), stored, &reason)?;
         }
         for job in jobs.iter_mut().filter(|job| reaches(job, key)) {
             job.identities += 1;

@@ -43,7 +43,10 @@ pub(crate) fn judge<'c>(
     asked: &dyn Fn(&SegmentId) -> bool,
 ) -> Judgement<'c> {
     let mut judgement = Judgement { environment: None, segments: Vec::new(), raised: Vec::new() };
-    let Some(environment) = catalog.judged(&image.environment_id, &key.source) else { return judgement };
+    let environment = catalog.environment_of(&key.source, &image.environment_id);
+    let Some(environment) = environment.filter(|doc| catalog.judges(doc, &key.source)) else {
+        return judgement;
+    };
     judgement.environment = Some(environment);
     let identity_key = identity_key(environment, key, image);
     let context = Context {
@@ -83,7 +86,7 @@ pub(crate) fn stands(
     asked: &dyn Fn(&SegmentId) -> bool,
 ) -> bool {
     let Some(image) = stored.image() else { return true };
-    let Some(environment) = catalog.environment(&image.environment_id) else {
+    let Some(environment) = catalog.environment_of(&stored.key.source, &image.environment_id) else {
         return stored.members.is_empty();
     };
     let excluded = catalog.gate(&environment.organisation_id) == GateMode::Exclude;

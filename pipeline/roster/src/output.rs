@@ -48,6 +48,8 @@ pub struct Output {
     pub dropped: Vec<IdentityKey>,
     /// Control records for every other partition.
     pub broadcast: Vec<Input>,
+    /// Changes of identities that another source owns: kept, judged by nobody.
+    pub unowned: u64,
     /// What the store takes after the commit.
     pub stored: Vec<(Vec<u8>, Option<Stored>)>,
 }
@@ -65,7 +67,8 @@ impl Output {
     /// Whether anything but progress would be committed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        *self == Self { seq: self.seq, stored: self.stored.clone(), ..Self::default() }
+        let (seq, unowned, stored) = (self.seq, self.unowned, self.stored.clone());
+        *self == Self { seq, unowned, stored, ..Self::default() }
     }
 
     /// The log's commit: every record of the turn and the progress that it brings.

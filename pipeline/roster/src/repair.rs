@@ -4,9 +4,9 @@
 
 use std::collections::BTreeSet;
 
-use rollcall_model::{Cause, EnvironmentId, Fault, IdentityKey, Image, NativeId, SegmentId, Traits, Version};
+use rollcall_model::{Cause, EnvironmentId, Fault, IdentityKey, NativeId, SegmentId, Version};
 
-use crate::change::{Reason, every};
+use crate::change::{Home, Moves, Reason, every};
 use crate::session::Session;
 use crate::store::Stored;
 
@@ -31,7 +31,8 @@ impl Session<'_> {
         if remembered {
             self.write_identity(&stored);
         }
-        let here = stored.image().filter(|image| image.environment_id == *environment_id).cloned();
+        let lives_here = stored.lives_in(&self.roster.catalog, environment_id);
+        let here = stored.image().filter(|_| lives_here).cloned();
         let member = stored.members.iter().find(|m| here.is_some() && m.segment_id == *segment_id);
         let since_us = member.map(|member| member.since_us);
         let (entered, left) = if member.is_some() {
@@ -49,24 +50,16 @@ impl Session<'_> {
             asked: &every,
         };
         if let Some(image) = &here {
+            stored.counted_in = Some(environment_id.clone());
             self.write_membership(&stored, image);
         }
-        let image = here.unwrap_or_else(|| nobody(environment_id));
-        let (version, changed) = (stored.version, BTreeSet::new());
-        self.write_change(&stored, &image, &environment_key, version, changed, entered, left, &reason);
+        let identifier = here.map(|image| image.identifier).unwrap_or_default();
+        let home = Home { id: environment_id, key: &environment_key };
+        let moves = Moves { changed: BTreeSet::new(), entered, left };
+        self.write_change(&stored, &identifier, home, stored.version, moves, &reason);
         if remembered {
             self.put(stored);
         }
         Ok(())
-    }
-}
-
-/// Who is not in an environment, to say that of them.
-fn nobody(environment_id: &EnvironmentId) -> Image {
-    Image {
-        environment_id: environment_id.clone(),
-        identifier: String::new(),
-        traits: Traits::new(),
-        system_traits: Traits::new(),
     }
 }

@@ -148,7 +148,7 @@ impl Roster {
         let Some(environment) = environment.filter(|e| e.project_id == segment.doc.project_id) else {
             return CountState::Removed;
         };
-        if self.catalog.judged(environment_id, &environment.owner).is_none() {
+        if !self.catalog.judges(environment, &environment.owner) {
             return CountState::Removed;
         }
         if let Some(reason) = segment.compiled.unsupported() {
@@ -214,7 +214,9 @@ impl Session<'_> {
                     Sweep::page(source, from.as_ref(), to.as_ref(), present, *source_time_us)
                 })
             }
-            Input::End { source, backfill, whole_since_us: _ } => self.end_backfill(place, source, backfill),
+            Input::End { source, backfill, whole_since_us } => {
+                self.end_backfill(place, source, backfill, *whole_since_us)
+            }
             Input::Truncate { source, what, source_time_us } => {
                 self.see_time(*source_time_us);
                 self.sweep(place, || Sweep::truncate(source, *what, *source_time_us))
@@ -432,7 +434,7 @@ impl Session<'_> {
         loop {
             let (rows, next) = self.scan(after.as_deref(), self.roster.scan_rows)?;
             for (_, stored) in &rows {
-                let here = stored.image().is_some_and(|image| image.environment_id == *environment_id);
+                let here = stored.lives_in(&self.roster.catalog, environment_id);
                 if here && stored.members.iter().any(|m| m.segment_id == *segment_id) {
                     visit(&stored.key.id.to_string());
                 }

@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 
 use rollcall_model::{
-    EnvironmentId, Fault, IdentityKey, IdentityRecord, IdentityState, Image, Member, MembershipRecord, Place,
-    Seen, Version, WaitingPatch,
+    EnvironmentDoc, EnvironmentId, Fault, IdentityKey, IdentityRecord, IdentityState, Image, Member,
+    MembershipRecord, Place, Seen, Version, WaitingPatch,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::catalog::Catalog;
 
 /// What an identity is, as remembered.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -77,6 +79,25 @@ impl Stored {
             StoredState::Live(image) => Some(image),
             StoredState::Deleted | StoredState::Pending(_) => None,
         }
+    }
+
+    /// The environment it lives in, as far as the catalog knows it.
+    #[must_use]
+    pub fn environment<'c>(&self, catalog: &'c Catalog) -> Option<&'c EnvironmentDoc> {
+        catalog.environment_of(&self.key.source, &self.image()?.environment_id)
+    }
+
+    /// Whether it exists in this environment.
+    #[must_use]
+    pub fn lives_in(&self, catalog: &Catalog, environment: &EnvironmentId) -> bool {
+        self.environment(catalog).is_some_and(|doc| doc.id == *environment)
+    }
+
+    /// The environment that it is counted in as a member.
+    #[must_use]
+    pub fn home(&self) -> Option<&EnvironmentId> {
+        // Stores of older versions did not keep it: there was only one name for an environment then.
+        self.counted_in.as_ref().or_else(|| self.image().map(|image| &image.environment_id))
     }
 
     /// Takes up what a record of `identities` says (a store that catches up with its topic).

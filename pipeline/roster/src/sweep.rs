@@ -31,8 +31,13 @@ enum SweepKind {
     Absent(BTreeSet<NativeId>),
     Identities,
     Traits,
-    Waiting,
-    Tombstones { before: Version },
+    /// The end of a backfill: patches that still wait, and, of one that was whole, who was in neither it nor the stream.
+    End {
+        whole: Option<(BackfillId, i64)>,
+    },
+    Tombstones {
+        before: Version,
+    },
 }
 
 impl Sweep {
@@ -76,6 +81,13 @@ fn source_range(source: &SourceName) -> (Vec<u8>, Vec<u8>) {
     start.push(0);
     end.push(1);
     (start, end)
+}
+
+/// Whether an identity is in neither a whole backfill nor the stream since: it went while nobody looked. One that is
+/// parked has been spoken of, by whatever waits in quarantine.
+fn is_unseen(stored: &Stored, backfill: &BackfillId, since_us: i64) -> bool {
+    let found = stored.seen.backfill.as_ref() == Some(backfill);
+    stored.image().is_some() && stored.parked.is_empty() && !found && stored.seen.streamed_us <= since_us
 }
 
 impl Session<'_> {
@@ -130,7 +142,12 @@ impl Session<'_> {
                 let bare = image.patched(&Patch { unset, ..Patch::default() });
                 StoredState::Live(bare.unwrap_or_else(|_| image.clone()))
             }),
-            SweepKind::Waiting => return self.quarantine_waiting(place, stored),
+            SweepKind::End { whole: Some((backfill, since_us)) }
+                if exists && older && is_unseen(&stored, backfill, *since_us) =>
+            {
+                Some(StoredState::Deleted)
+            }
+            SweepKind::End { .. } => return self.quarantine_waiting(place, stored),
             SweepKind::Tombstones { before } => {
                 self.drop_tombstone(stored, *before);
                 return Ok(());
@@ -138,7 +155,10 @@ impl Session<'_> {
             SweepKind::Absent(_) | SweepKind::Identities | SweepKind::Traits => None,
         };
         match next {
-            Some(state) => self.settle(stored, state, &reason).map(|_| ()),
+            Some(state) => {
+                let after = Stored { state, ..stored.clone() };
+                self.settle(stored, after, &reason).map(|_| ())
+            }
             None => Ok(()),
         }
     }
@@ -173,13 +193,17 @@ impl Session<'_> {
         place: Place,
         source: &SourceName,
         backfill: &BackfillId,
+        whole_since_us: Option<i64>,
     ) -> Result<Turn, Fault> {
         if self.roster.sweep.is_none() && self.roster.state.backfills.get(source) != Some(backfill) {
             return Ok(Turn::Done);
         }
         self.roster.state.backfills.remove(source);
         let clock_us = self.roster.state.clock_us;
-        let turn = self.sweep(place, || Sweep::whole(source, SweepKind::Waiting, clock_us))?;
+        let turn = self.sweep(place, || {
+            let whole = whole_since_us.map(|since_us| (backfill.clone(), since_us));
+            Sweep::whole(source, SweepKind::End { whole }, clock_us)
+        })?;
         if turn == Turn::Done && self.roster.state.loaded.insert(source.clone()) {
             self.touch_everything();
         }
