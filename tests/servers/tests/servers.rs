@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
 
-use rollcall_test_servers::{Kafka, PgVersion, Postgres, python};
+use rollcall_test_servers::{DynamoDb, Kafka, PgVersion, Postgres, python};
 
 #[test]
 fn postgres_of_both_versions_keeps_its_data_over_a_crash() {
@@ -102,4 +102,67 @@ fn a_cluster_of_kafka_goes_on_without_one_node_and_comes_back_from_none() {
     kafka.start_all();
     assert_eq!(kafka.brokers(), brokers);
     assert!(addresses.iter().all(|address| answers_as_kafka(address)));
+}
+
+/// How many records the stream has, from its beginning, as a client reads it.
+fn stream_records(dynamodb: &DynamoDb, stream: &str) -> usize {
+    let shards = dynamodb.request("DescribeStream", &format!(r#"{{"StreamArn": "{stream}"}}"#));
+    let shard = text_at(&shards, "ShardId");
+    let iterator = dynamodb.request(
+        "GetShardIterator",
+        &format!(r#"{{"StreamArn": "{stream}", "ShardId": "{shard}", "ShardIteratorType": "TRIM_HORIZON"}}"#),
+    );
+    let iterator = text_at(&iterator, "ShardIterator");
+    let records = dynamodb.request("GetRecords", &format!(r#"{{"ShardIterator": "{iterator}"}}"#));
+    records.matches("\"eventName\"").count()
+}
+
+/// The first text under a key.
+fn text_at<'a>(json: &'a str, key: &str) -> &'a str {
+    let after = json.split_once(&format!("\"{key}\":\"")).unwrap_or_else(|| panic!("no {key} in {json}")).1;
+    after.split_once('"').expect("a whole text").0
+}
+
+fn put(dynamodb: &DynamoDb, identifier: &str) {
+    let item = format!(
+        r#"{{"composite_key": {{"S": "env_{identifier}"}}, "environment_api_key": {{"S": "env"}}, "identifier": {{"S": "{identifier}"}}}}"#
+    );
+    let answer = dynamodb.request("PutItem", &format!(r#"{{"TableName": "identities", "Item": {item}}}"#));
+    assert_eq!(answer, "{}");
+}
+
+#[test]
+fn dynamodb_in_files_keeps_tables_and_streams_over_a_crash_and_in_memory_does_not() {
+    for is_durable in [true, false] {
+        let mut dynamodb = if is_durable { DynamoDb::start_durable() } else { DynamoDb::start() };
+        let stream = dynamodb.create_identities_table("identities");
+        let table = dynamodb.request("DescribeTable", r#"{"TableName": "identities"}"#);
+        assert!(
+            table.contains(
+                r#""StreamSpecification":{"StreamEnabled":true,"StreamViewType":"NEW_AND_OLD_IMAGES"}"#
+            ),
+            "{table}"
+        );
+        assert!(table.contains(&stream) && table.contains("environment_api_key-identifier-index"), "{table}");
+        put(&dynamodb, "one");
+        assert_eq!(stream_records(&dynamodb, &stream), 1);
+
+        let (url, pid) = (dynamodb.url(), dynamodb.pid());
+        dynamodb.kill9();
+        dynamodb.start_again();
+        assert_ne!(dynamodb.pid(), pid);
+        assert_eq!(dynamodb.url(), url);
+        let tables = dynamodb.request("ListTables", "{}");
+        if is_durable {
+            assert_eq!(tables, r#"{"TableNames":["identities"]}"#);
+            put(&dynamodb, "two");
+            assert_eq!(stream_records(&dynamodb, &stream), 2);
+        } else {
+            assert_eq!(tables, r#"{"TableNames":[]}"#);
+        }
+
+        let pid = dynamodb.pid();
+        drop(dynamodb);
+        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+    }
 }
