@@ -29,6 +29,13 @@ pub(crate) fn demand(port: u16, operation: &str, body: &str) -> String {
     answer.body
 }
 
+/// What a server says as it refuses an operation.
+pub(crate) fn refusal(port: u16, operation: &str, body: &str) -> String {
+    let answer = request(port, operation, body).unwrap_or_else(|error| panic!("{operation}: {error}"));
+    assert_eq!(answer.status, 400, "{operation} of {body} is not refused: {}", answer.body);
+    answer.body
+}
+
 /// Makes a table of identities as Flagsmith has it, and says what its stream is called.
 pub(crate) fn create_identities_table(port: u16, name: &str) -> String {
     let body = IDENTITIES_TABLE.replace("NAME", name);

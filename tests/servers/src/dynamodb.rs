@@ -110,6 +110,15 @@ impl DynamoDb {
         dynamo_api::demand(self.port, operation, body)
     }
 
+    /// What it says as it refuses an operation.
+    ///
+    /// # Panics
+    /// If it does not refuse.
+    #[must_use]
+    pub fn refusal(&self, operation: &str, body: &str) -> String {
+        dynamo_api::refusal(self.port, operation, body)
+    }
+
     /// Makes a table of identities with the keys, the indexes and the stream (new and old images) of Flagsmith's; the
     /// ARN of its stream.
     ///

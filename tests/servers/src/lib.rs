@@ -1,7 +1,7 @@
 //! Real servers for tests: what `tests/servers/install` fetched, started on free loopback ports in temporary folders.
 //!
 //! In: the cache folder (`$ROLLCALL_SERVERS`, default `$HOME/.cache/rollcall/servers`). Out: a running [`Postgres`],
-//! [`ClickHouse`], [`Kafka`] or [`DynamoDb`] that stops by its own process id when it is dropped. A server that is
+//! [`ClickHouse`], [`Kafka`], [`DynamoDb`] or [`Ministack`] that stops by its own process id when it is dropped. A server that is
 //! missing makes the test fail and say which command brings it; nothing here skips.
 //!
 //! This crate is for tests alone, so it panics where a test should fail.
@@ -11,6 +11,7 @@ mod dynamo_api;
 mod dynamodb;
 mod http;
 mod kafka;
+mod ministack;
 mod postgres;
 mod process;
 
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 pub use clickhouse::ClickHouse;
 pub use dynamodb::DynamoDb;
 pub use kafka::{AclOperation, AclResource, Kafka, KafkaSettings};
+pub use ministack::{Ministack, MinistackSettings};
 pub use postgres::{PgVersion, Postgres};
 
 /// The folder that `tests/servers/install` fills.
