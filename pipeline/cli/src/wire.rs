@@ -73,10 +73,14 @@ pub(crate) async fn wire(topology: &Topology, worker: &str) -> Result<Wired, Fau
             reconcile_every: sink.reconcile_ms().map(Duration::from_millis),
         });
     }
-    let mut sources = Vec::new();
+    let (mut sources, mut item_sources) = (Vec::new(), Vec::new());
+    let is_edge = |(_, source): &(&SourceName, &SourceConfig)| matches!(source, SourceConfig::DynamoDb(_));
+    let edge = topology.sources.iter().find(is_edge).map(|(name, _)| name.clone());
     for (name, source) in &topology.sources {
-        let SourceConfig::Postgres(config) = source;
-        sources.push(postgres(name, config, folder)?);
+        match source {
+            SourceConfig::Postgres(config) => sources.push(postgres(name, config, edge.clone(), folder)?),
+            SourceConfig::DynamoDb(config) => item_sources.push(dynamodb(name, config)?),
+        }
     }
     let wiring = Wiring {
         worker: worker.to_owned(),
@@ -84,6 +88,7 @@ pub(crate) async fn wire(topology: &Topology, worker: &str) -> Result<Wired, Fau
         log: opened,
         store_path: folder.join("rosters"),
         sources,
+        item_sources,
         sinks,
         members,
         mirror,
@@ -163,13 +168,17 @@ pub(crate) fn postgres_config(
     })
 }
 
-fn postgres(name: &SourceName, config: &PostgresSourceConfig, folder: &Path) -> Result<SourceWiring, Fault> {
+fn postgres(
+    name: &SourceName,
+    config: &PostgresSourceConfig,
+    edge: Option<SourceName>,
+    folder: &Path,
+) -> Result<SourceWiring, Fault> {
     let settings = postgres_config(name, config, folder)?;
     Ok(SourceWiring {
         name: name.clone(),
         platform: config.platform.name(),
-        // No kind of source of this version reads what Flagsmith keeps at the edge.
-        edge: None,
+        edge,
         start: Box::new(move |from, backfill| {
             let settings = settings.clone();
             Box::pin(async move {

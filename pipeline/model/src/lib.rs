@@ -27,6 +27,7 @@ pub mod shards;
 pub mod sieve;
 pub mod sink;
 pub mod source;
+pub mod time;
 pub mod topic;
 pub mod value;
 

@@ -98,6 +98,14 @@ impl Platform {
         }
     }
 
+    /// What the rows taken back say otherwise than `emitted`, the documents that stand on `catalog`: another topology, or
+    /// another version of Rollcall, reads the same rows differently.
+    pub fn catch_up(&mut self, emitted: &[CatalogDoc]) -> CatalogDelta {
+        match self {
+            Self::Flagsmith(mapper) => mapper.catch_up(emitted),
+        }
+    }
+
     /// What a transaction changes in the catalog, judged at its COMMIT.
     pub fn catalog(&mut self, rows: &[RowChange], truncated: &[Arc<str>]) -> CatalogDelta {
         match self {

@@ -316,7 +316,7 @@ pub fn judged_pairs(
 ) -> Vec<(rollcall_model::SegmentId, rollcall_model::EnvironmentId, String)> {
     let mut pairs = Vec::new();
     for environment in catalog.environments() {
-        if catalog.judged(&environment.id, &environment.owner).is_none() {
+        if !catalog.judges(environment, &environment.owner) {
             continue;
         }
         for segment in catalog.segments_of(&environment.project_id) {

@@ -6,14 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rollcall_model::catalog::CatalogEntry;
-use rollcall_model::control::{CONTROL_KEY, Truncated};
+use rollcall_model::control::Truncated;
 use rollcall_model::source::BackfillPlan;
 use rollcall_model::{
-    BackfillId, Change, ChangeRecord, Fault, IdentityKey, Input, NativeId, Page, Partition, Position,
-    Precedence, QuarantineRecord, Record, SourceEvent, SourceName, TableRole, Topic, Transaction,
+    BackfillId, CatalogDoc, Change, ChangeRecord, Fault, IdentityKey, Input, NativeId, Page, Partition,
+    Position, Precedence, Record, SourceEvent, SourceName, TableRole, Topic, Transaction,
 };
 use rollcall_platforms::{CatalogDelta, Platform};
 use serde::{Deserialize, Serialize};
+
+use crate::outgoing::{Outgoing, not_json};
 
 /// What a source task must remember.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -50,18 +52,16 @@ pub(crate) struct Backfill {
 
 /// Turns events into records.
 pub(crate) struct Intake {
-    source: SourceName,
-    partitions: u16,
+    out: Outgoing,
     platform: Platform,
     roles: BTreeMap<&'static str, TableRole>,
     state: SourceState,
-    records: Vec<Record>,
 }
 
 impl Intake {
     pub(crate) fn new(source: SourceName, partitions: u16, platform: Platform, state: SourceState) -> Self {
         let roles = platform.tables().into_iter().map(|table| (table.name, table.role)).collect();
-        Self { source, partitions, platform, roles, state, records: Vec::new() }
+        Self { out: Outgoing::new(source, partitions), platform, roles, state }
     }
 
     pub(crate) fn state(&self) -> &SourceState {
@@ -74,11 +74,15 @@ impl Intake {
     }
 
     pub(crate) fn pending(&self) -> usize {
-        self.records.len()
+        self.out.len()
     }
 
     pub(crate) fn drain(&mut self) -> Vec<Record> {
-        std::mem::take(&mut self.records)
+        self.out.drain()
+    }
+
+    fn source(&self) -> SourceName {
+        self.out.source().clone()
     }
 
     /// What the status page shows.
@@ -108,12 +112,12 @@ impl Intake {
     /// # Errors
     /// A bug fault when a record can't be written as JSON.
     pub(crate) fn begin_backfill(&mut self, gap: bool) -> Result<String, Fault> {
-        let id = self.state.next_backfill(self.source.as_str());
+        let id = self.state.next_backfill(self.out.source().as_str());
         self.state.backfills += 1;
         let plan = BackfillPlan { id: BackfillId(id.clone()), catalog: true, next_from: None };
         self.state.backfill = Some(Backfill { plan, paused: false, rows: 0 });
-        let (source, backfill) = (self.source.clone(), BackfillId(id.clone()));
-        self.control(&Input::Begin { source, backfill, gap })?;
+        let (source, backfill) = (self.source(), BackfillId(id.clone()));
+        self.out.control(&Input::Begin { source, backfill, gap })?;
         Ok(id)
     }
 
@@ -129,8 +133,8 @@ impl Intake {
     /// A bug fault when a record can't be written as JSON.
     pub(crate) fn watermark(&mut self) -> Result<(), Fault> {
         let Some(position) = &self.state.position else { return Ok(()) };
-        let (source, position, at_us) = (self.source.clone(), position.to_string(), self.state.at_us);
-        self.control(&Input::Watermark { source, position, at_us })
+        let (source, position, at_us) = (self.source(), position.to_string(), self.state.at_us);
+        self.out.control(&Input::Watermark { source, position, at_us })
     }
 
     /// Takes the next event.
@@ -188,50 +192,63 @@ impl Intake {
             Some(TableRole::IdentityPart { .. }) => Truncated::Traits,
             Some(TableRole::Catalog { .. }) | None => return Ok(()),
         };
-        self.control(&Input::Truncate { source: self.source.clone(), what, source_time_us })
+        self.out.control(&Input::Truncate { source: self.source(), what, source_time_us })
     }
 
     fn catalog(&mut self, delta: CatalogDelta, position: &Position) -> Result<(), Fault> {
         for row in delta.rows {
             let value = row.row.as_ref().map(serde_json::to_vec).transpose().map_err(not_json)?;
-            self.shared(Topic::CatalogRows, format!("{}/{}", self.source, row.key), value);
+            self.out.shared(Topic::CatalogRows, format!("{}/{}", self.out.source(), row.key), value);
         }
         for (nth, rejected) in delta.rejected.into_iter().enumerate() {
-            self.quarantine(nth, rejected.reason, rejected.raw, position)?;
+            let name = format!("{position}/{nth}");
+            self.out.quarantine(&name, rejected.reason, rejected.raw, position.to_string())?;
         }
-        if delta.docs.is_empty() {
+        self.documents(delta.docs)
+    }
+
+    /// What the kept rows say otherwise than before, although none of them changed.
+    ///
+    /// # Errors
+    /// A bug fault when a record can't be written as JSON.
+    pub(crate) fn catch_up(&mut self, delta: CatalogDelta) -> Result<(), Fault> {
+        self.documents(delta.docs)
+    }
+
+    fn documents(&mut self, docs: Vec<CatalogDoc>) -> Result<(), Fault> {
+        if docs.is_empty() {
             return Ok(());
         }
         self.state.catalog_number += 1;
         let number = self.state.catalog_number;
-        for doc in delta.docs {
-            let entry = CatalogEntry { writer: self.source.clone(), number, doc };
+        for doc in docs {
+            let entry = CatalogEntry { writer: self.source(), number, doc };
             let value = serde_json::to_vec(&entry).map_err(not_json)?;
-            self.shared(Topic::Catalog, entry.doc.key(), Some(value));
+            self.out.shared(Topic::Catalog, entry.doc.key(), Some(value));
         }
-        self.control(&Input::Catalog { writer: self.source.clone(), number })
+        self.out.control(&Input::Catalog { writer: self.source(), number })
     }
 
     fn page(&mut self, page: Page) -> Result<(), Fault> {
         let Page { backfill, from, to, position, read_time_us, groups, broken } = page;
-        let mut present: Vec<BTreeSet<NativeId>> = vec![BTreeSet::new(); usize::from(self.partitions)];
+        let mut present: Vec<BTreeSet<NativeId>> = vec![BTreeSet::new(); usize::from(self.out.partitions())];
         let ids = groups.iter().map(|group| &group.id).chain(broken.iter().map(|(id, _)| id));
         for id in ids {
-            let partition = self.key(id).partition(self.partitions);
+            let partition = self.key(id).partition(self.out.partitions());
             if let Some(set) = present.get_mut(usize::from(partition.0)) {
                 set.insert(id.clone());
             }
         }
-        for (partition, present) in (0..self.partitions).map(Partition).zip(present) {
+        for (partition, present) in (0..self.out.partitions()).map(Partition).zip(present) {
             let input = Input::Page {
-                source: self.source.clone(),
+                source: self.source(),
                 backfill: backfill.clone(),
                 from: from.clone(),
                 to: to.clone(),
                 present,
                 source_time_us: read_time_us,
             };
-            self.control_in(partition, &input)?;
+            self.out.control_in(partition, &input)?;
         }
         if let Some(running) = &mut self.state.backfill {
             running.rows += groups.len() as u64;
@@ -248,14 +265,14 @@ impl Intake {
         if to.is_none() {
             self.state.backfill = None;
             self.state.backfill_done = Some(backfill.clone());
-            self.control(&Input::End { source: self.source.clone(), backfill, whole_since_us: None })?;
+            self.out.control(&Input::End { source: self.source(), backfill, whole_since_us: None })?;
         }
         self.moved(position, read_time_us);
         Ok(())
     }
 
     fn key(&self, id: &NativeId) -> IdentityKey {
-        IdentityKey { source: self.source.clone(), id: id.clone() }
+        IdentityKey { source: self.source(), id: id.clone() }
     }
 
     fn change(
@@ -266,9 +283,8 @@ impl Intake {
         position: &Position,
         backfill: Option<&BackfillId>,
     ) -> Result<(), Fault> {
-        let key = self.key(&id);
         let record = ChangeRecord {
-            source: self.source.clone(),
+            source: self.source(),
             id,
             change,
             source_time_us,
@@ -276,67 +292,6 @@ impl Intake {
             backfill: backfill.cloned(),
             precedence: Precedence::Place,
         };
-        let headers = vec![
-            ("lane".to_owned(), position.lane.to_string()),
-            ("position".to_owned(), position.to_string()),
-        ];
-        self.records.push(Record {
-            topic: Topic::IdentityChanges,
-            partition: key.partition(self.partitions),
-            key: key.to_string().into_bytes(),
-            value: Some(serde_json::to_vec(&Input::Change(record)).map_err(not_json)?),
-            headers,
-        });
-        Ok(())
+        self.out.change(record, position.lane.to_string())
     }
-
-    /// A catalog row; `nth` tells those of one position apart.
-    fn quarantine(
-        &mut self,
-        nth: usize,
-        reason: String,
-        raw: String,
-        position: &Position,
-    ) -> Result<(), Fault> {
-        let record = QuarantineRecord {
-            key: None,
-            reason,
-            origin: format!("source-{}", self.source),
-            payload: serde_json::Value::String(raw),
-            place: None,
-            position: position.to_string(),
-            parks: false,
-        };
-        metrics::counter!("rollcall_quarantined_total", "origin" => "source").increment(1);
-        let name = format!("catalog/{}/{position}/{nth}", record.origin);
-        let value = serde_json::to_vec(&record).map_err(not_json)?;
-        self.shared(Topic::Quarantine, name, Some(value));
-        Ok(())
-    }
-
-    fn shared(&mut self, topic: Topic, key: String, value: Option<Vec<u8>>) {
-        let record =
-            Record { topic, partition: Partition(0), key: key.into_bytes(), value, headers: Vec::new() };
-        self.records.push(record);
-    }
-
-    /// A control record in every partition, before what follows it.
-    fn control(&mut self, input: &Input) -> Result<(), Fault> {
-        (0..self.partitions).map(Partition).try_for_each(|partition| self.control_in(partition, input))
-    }
-
-    fn control_in(&mut self, partition: Partition, input: &Input) -> Result<(), Fault> {
-        self.records.push(Record {
-            topic: Topic::IdentityChanges,
-            partition,
-            key: CONTROL_KEY.as_bytes().to_vec(),
-            value: Some(serde_json::to_vec(input).map_err(not_json)?),
-            headers: Vec::new(),
-        });
-        Ok(())
-    }
-}
-
-fn not_json(e: serde_json::Error) -> Fault {
-    Fault::bug("a record can't be written as JSON").from_source(e)
 }

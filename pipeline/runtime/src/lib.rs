@@ -17,16 +17,21 @@ mod crash;
 mod foreign;
 mod http;
 mod intake;
+mod item_intake;
 pub mod log_copy;
+mod outgoing;
 mod peers;
 mod preview;
 mod read_to_end;
+mod reader_task;
 mod replay;
 pub mod roster_store;
 mod roster_task;
 mod sink_task;
 mod source_task;
 mod spread;
+mod stream;
+mod stream_task;
 pub mod tasks;
 pub mod topology;
 pub mod verify;
@@ -36,7 +41,8 @@ mod worker;
 
 pub use whence::Whence;
 pub use wiring::{
-    FlushBounds, JoinWorkers, ListMembers, MembersRequest, Mirror, ReadCandidates, SiftIdentities,
-    SinkWiring, SourceWiring, StartSink, StartSource, Wiring,
+    BeginStream, FlushBounds, ItemSourceWiring, JoinWorkers, ListMembers, MembersRequest, Mirror,
+    ReadCandidates, ReaderStart, SiftIdentities, SinkWiring, SourceWiring, StartBackfill, StartReader,
+    StartSink, StartSource, Wiring,
 };
 pub use worker::{Shutdown, run};

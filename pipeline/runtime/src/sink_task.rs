@@ -25,6 +25,7 @@ use tracing::{info, warn};
 
 use crate::crash;
 use crate::foreign::foreign_record;
+use crate::outgoing::not_json;
 use crate::read_to_end::has_reached;
 use crate::replay::{PartitionReplay, Replay};
 use crate::tasks::Reporter;
@@ -481,8 +482,4 @@ pub(crate) fn read_state(state: serde_json::Value) -> Result<SinkState, Fault> {
     serde_json::from_value(state).map_err(|e| {
         Fault::refused("a sink's progress can't be read").from_source(e).repair("rollcall rebuild SINK")
     })
-}
-
-fn not_json(e: serde_json::Error) -> Fault {
-    Fault::bug("a record can't be written as JSON").from_source(e)
 }

@@ -14,8 +14,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use rollcall_model::{Commit, Fault, Log, Partition, Producer, Progress, Saved, Source, SourceEvent, Topic};
+use rollcall_model::catalog::CatalogEntry;
+use rollcall_model::{
+    CatalogDoc, Commit, Fault, Log, Partition, Producer, Progress, Saved, Source, SourceEvent, Topic,
+};
 use rollcall_platforms::Platform;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tracing::info;
 
@@ -34,16 +38,33 @@ const WATERMARK_EVERY: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) enum SourceCommand {
     /// Start a backfill; answers its id.
-    Backfill(tokio::sync::oneshot::Sender<Result<String, String>>),
+    Backfill(BackfillWanted, Answer),
     /// Pause or go on with the backfill under way.
-    PauseBackfill(bool, tokio::sync::oneshot::Sender<Result<String, String>>),
+    PauseBackfill(bool, Answer),
+}
+
+/// How who asked is told.
+pub(crate) type Answer = tokio::sync::oneshot::Sender<Result<String, Fault>>;
+
+/// Which backfill an operator wants.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct BackfillWanted {
+    /// An export to read, instead of the source itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) from: Option<String>,
+    /// Only one environment, by its api key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) environment: Option<String>,
+    /// Records that are lost are accepted as lost, and this backfill brings what they said.
+    #[serde(default)]
+    pub(crate) repair: bool,
 }
 
 impl SourceCommand {
     /// Whether nobody waits for the answer any more.
-    fn is_given_up(&self) -> bool {
+    pub(crate) fn is_given_up(&self) -> bool {
         match self {
-            Self::Backfill(answer) | Self::PauseBackfill(_, answer) => answer.is_closed(),
+            Self::Backfill(_, answer) | Self::PauseBackfill(_, answer) => answer.is_closed(),
         }
     }
 }
@@ -89,9 +110,18 @@ impl SourceTask {
             None => SourceState::default(),
         };
         let fresh = state.position.is_none() && state.backfill.is_none();
-        let platform = self.platform().await?;
+        let mut platform = self.platform().await?;
+        let differs = platform.catch_up(&self.emitted().await?);
         let mut intake = Intake::new(source_name, self.log.partitions(), platform, state);
         let mut producer = opened.producer;
+        if !differs.is_empty() {
+            info!(
+                documents = differs.docs.len(),
+                "the kept rows say something else by this topology or version"
+            );
+            intake.catch_up(differs)?;
+            commit(&mut *producer, &mut intake).await?;
+        }
         if fresh {
             // The first backfill begins before the first change, so that patches of identities not yet read wait.
             intake.begin_backfill(true)?;
@@ -103,6 +133,26 @@ impl SourceTask {
         report(&*source, &intake, &reporter);
         let mut commands = self.commands.lock().await;
         serve(&mut *source, &mut *producer, &mut intake, &mut commands, &reporter).await
+    }
+
+    /// The documents that this source has on `catalog`.
+    async fn emitted(&self) -> Result<Vec<CatalogDoc>, Fault> {
+        let mut newest: BTreeMap<Vec<u8>, Option<Vec<u8>>> = BTreeMap::new();
+        for fetched in read_all(&self.log, Topic::Catalog, [Partition(0)]).await? {
+            newest.insert(fetched.record.key, fetched.record.value);
+        }
+        let mut docs = Vec::new();
+        for value in newest.into_values().flatten() {
+            let entry: CatalogEntry = serde_json::from_slice(&value).map_err(|e| {
+                Fault::refused("a document of the catalog can't be read")
+                    .from_source(e)
+                    .repair("run the version of rollcall that wrote the log")
+            })?;
+            if entry.writer == self.wiring.name {
+                docs.push(entry.doc);
+            }
+        }
+        Ok(docs)
     }
 
     /// The platform with the rows it has kept.
@@ -227,8 +277,17 @@ async fn obey(
         return Ok(());
     }
     let (answer, said) = match command {
-        SourceCommand::Backfill(answer) => match intake.state().backfill.as_ref() {
-            Some(running) => (answer, Err(format!("backfill {} is still under way", running.plan.id.0))),
+        SourceCommand::Backfill(wanted, answer) => match intake.state().backfill.as_ref() {
+            _ if wanted != BackfillWanted::default() => {
+                let what = "a Postgres source is read whole: it has no exports, no environments apart, and no repair but that";
+                (
+                    answer,
+                    Err(Fault::refused(what).repair("rollcall backfill SOURCE, without further options")),
+                )
+            }
+            Some(running) => {
+                (answer, Err(Fault::refused(format!("backfill {} is still under way", running.plan.id.0))))
+            }
             None => {
                 let id = intake.begin_backfill(false)?;
                 commit_and_release(source, producer, intake).await?;
@@ -238,7 +297,7 @@ async fn obey(
             }
         },
         SourceCommand::PauseBackfill(pause, answer) => match intake.pause_backfill(pause) {
-            None => (answer, Err("no backfill is under way".to_owned())),
+            None => (answer, Err(Fault::refused("no backfill is under way"))),
             Some(id) => {
                 commit_and_release(source, producer, intake).await?;
                 source.backfill(intake.plan())?;

@@ -84,6 +84,16 @@ impl Reporter {
         });
     }
 
+    /// The task can't go on, says so, and itself sees when it can: what repairs it is done elsewhere.
+    pub(crate) fn waits_for_repair(&self, fault: &Fault) {
+        error!(task = self.name, "{fault}");
+        self.board.with(&self.name, |status| {
+            status.state = TaskState::Failed;
+            status.error = Some(fault.message());
+            status.repair.clone_from(&fault.repair);
+        });
+    }
+
     /// Says a fact of the task.
     pub fn fact(&self, name: &str, value: impl Into<Value>) {
         self.board.with(&self.name, |status| {

@@ -1,14 +1,17 @@
 //! What the runtime is given: connectors already built or the means to build them. Only the binary knows which exist.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rollcall_model::shards::{ItemBackfillPlan, Stream};
 use rollcall_model::source::BackfillPlan;
 use rollcall_model::{
-    Candidates, EnvironmentId, Fut, ListedPage, Log, Position, SegmentId, Sieve, Sifted, Sink, Source,
-    SourceName, Workers,
+    Candidates, EnvironmentId, Fut, ItemPages, ListedPage, Log, Position, SegmentId, ShardSource, Shards,
+    Sieve, Sifted, Sink, Source, SourceName, Workers,
 };
+use rollcall_platforms::ItemPlatform;
 
 /// Starts a source at a position (none: for the first time), with a backfill to go on with.
 pub type StartSource =
@@ -47,6 +50,44 @@ pub struct SourceWiring {
     pub edge: Option<SourceName>,
     /// How to start it.
     pub start: StartSource,
+}
+
+/// Where a reader of a stream in shards starts.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ReaderStart {
+    /// The stream.
+    pub stream: Stream,
+    /// Which reader it is.
+    pub index: u16,
+    /// What it has read.
+    pub own: Shards,
+    /// What the others have read.
+    pub others: BTreeMap<u16, Shards>,
+}
+
+/// Looks at a source and says where its stream begins now.
+pub type BeginStream = Box<dyn Fn() -> Fut<'static, Stream> + Send + Sync>;
+/// Starts a reader of a stream.
+pub type StartReader = Box<dyn Fn(ReaderStart) -> Fut<'static, Box<dyn ShardSource>> + Send + Sync>;
+/// Opens a backfill, or goes on with it.
+pub type StartBackfill = Box<dyn Fn(ItemBackfillPlan) -> Fut<'static, Box<dyn ItemPages>> + Send + Sync>;
+
+/// A source of the topology whose stream is in shards.
+pub struct ItemSourceWiring {
+    /// Its name.
+    pub name: SourceName,
+    /// The platform whose items it reads.
+    pub platform: ItemPlatform,
+    /// How many tasks share its shards.
+    pub readers: u16,
+    /// Whether the first load is a scan that starts by itself.
+    pub loads_by_itself: bool,
+    /// Where its stream begins.
+    pub begin: BeginStream,
+    /// How to start a reader.
+    pub start_reader: StartReader,
+    /// How to open a backfill.
+    pub start_backfill: StartBackfill,
 }
 
 /// A sink of the topology.
@@ -104,8 +145,10 @@ pub struct Wiring {
     pub log: Arc<dyn Log>,
     /// Where roster stores are kept.
     pub store_path: PathBuf,
-    /// The sources.
+    /// The sources of rows.
     pub sources: Vec<SourceWiring>,
+    /// The sources of items, whose streams are in shards.
+    pub item_sources: Vec<ItemSourceWiring>,
     /// The sinks.
     pub sinks: Vec<SinkWiring>,
     /// Who lists members, when a sink can.
@@ -125,4 +168,4 @@ macro_rules! opaque_debug {
         }
     )*};
 }
-opaque_debug! { SourceWiring { name } SinkWiring { name } Wiring { store_path } }
+opaque_debug! { SourceWiring { name } ItemSourceWiring { name } SinkWiring { name } Wiring { store_path } }

@@ -19,14 +19,16 @@ use crate::counts_feed::{self, CountsBoard};
 use crate::http::{App, router};
 use crate::log_copy;
 use crate::peers::Peers;
+use crate::reader_task::{self, ReaderTask};
 use crate::roster_store::RosterStores;
 use crate::roster_task::{self, RosterTask};
 use crate::sink_task::{self, SinkTask};
 use crate::source_task::{self, SourceCommand, SourceTask};
 use crate::spread::Spread;
+use crate::stream_task::StreamTask;
 use crate::tasks::{TaskBody, Tasks};
 use crate::topology::Topology;
-use crate::wiring::{JoinWorkers, SinkWiring, SourceWiring, Wiring};
+use crate::wiring::{ItemSourceWiring, JoinWorkers, SinkWiring, SourceWiring, Wiring};
 
 /// Operators' commands that may wait for a source.
 const SOURCE_COMMANDS_MAX: usize = 8;
@@ -56,14 +58,6 @@ pub async fn run(
     shutdown: Shutdown,
     listening: impl FnOnce(SocketAddr),
 ) -> Result<(), Fault> {
-    if let [first, second, ..] = wiring.sources.as_slice() {
-        return Err(Fault::config(format!(
-            "sources.{}: this version reads one source, and sources.{} is there already: documents of two catalogs \
-             would stand under the same keys",
-            second.name, first.name
-        ))
-        .repair("give each source a log and a worker of its own"));
-    }
     let metrics = PrometheusBuilder::new()
         .install_recorder()
         .map_err(|e| Fault::bug("metrics can't be recorded").from_source(e))?;
@@ -83,7 +77,8 @@ pub async fn run(
     let mut bodies = Bodies { log: Arc::clone(&log), bodies: BTreeMap::new() };
     bodies.rosters(&stores, &catalog, retention);
     let sinks = bodies.sinks(wiring.sinks);
-    let sources = bodies.sources(wiring.sources);
+    let mut sources = bodies.sources(wiring.sources);
+    sources.extend(bodies.item_sources(wiring.item_sources));
     let spread = Spread {
         tasks: Arc::clone(&tasks),
         bodies: bodies.bodies,
@@ -218,6 +213,29 @@ impl Bodies {
             self.put(name, Box::new(move |reporter| Box::pin(task.clone().run(reporter))));
         }
         names
+    }
+
+    /// Answers how each is spoken to.
+    fn item_sources(
+        &mut self,
+        sources: Vec<ItemSourceWiring>,
+    ) -> BTreeMap<String, mpsc::Sender<SourceCommand>> {
+        let mut senders = BTreeMap::new();
+        for source in sources {
+            let (sender, receiver) = mpsc::channel(SOURCE_COMMANDS_MAX);
+            senders.insert(source.name.to_string(), sender);
+            let (log, wiring) = (Arc::clone(&self.log), Arc::new(source));
+            for index in 0..wiring.readers {
+                let task = ReaderTask { log: Arc::clone(&log), wiring: Arc::clone(&wiring), index };
+                let name = reader_task::name(wiring.name.as_str(), index);
+                self.put(name, Box::new(move |reporter| Box::pin(task.clone().run(reporter))));
+            }
+            let name = source_task::name(wiring.name.as_str());
+            let commands = Arc::new(tokio::sync::Mutex::new(receiver));
+            let task = StreamTask { log, wiring, commands };
+            self.put(name, Box::new(move |reporter| Box::pin(task.clone().run(reporter))));
+        }
+        senders
     }
 
     /// Answers how each is spoken to.

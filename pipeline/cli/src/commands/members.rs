@@ -9,7 +9,8 @@ use crate::api::{
     ConditionExplanation, Counts as CountsAnswer, Explained, Members as MembersAnswer, RuleExplanation,
 };
 use crate::failure::{Failure, Outcome};
-use crate::output::{Output, or_dash, text_of, time};
+use crate::output::{Output, or_dash, text_of};
+use rollcall_model::time::utc;
 
 /// Operands and values are shown to people up to this length; `--json` has them whole.
 const SHOWN_CHARACTERS_MAX: usize = 200;
@@ -89,7 +90,7 @@ impl Members {
         ];
         let answer: MembersAnswer = asking.client.get(&["members"], &query).await?;
         asking.output.list(&answer.members, &["ID", "IDENTIFIER", "SINCE"], |member| {
-            vec![text_of(&member.id), member.identifier.clone(), time(member.since_us)]
+            vec![text_of(&member.id), member.identifier.clone(), utc(member.since_us)]
         })?;
         match answer.cursor {
             Some(cursor) if asking.output.json => {

@@ -12,7 +12,8 @@ use super::Asking;
 use super::backfill::spinner;
 use crate::api::{Preview as PreviewAnswer, PreviewedIdentity};
 use crate::failure::{Failure, Outcome};
-use crate::output::{Output, or_dash, time};
+use crate::output::{Output, or_dash};
+use rollcall_model::time::utc;
 
 /// Show how many and which identities a draft rule would match; beside a segment, who would enter and who would leave
 ///

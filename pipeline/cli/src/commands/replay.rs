@@ -14,7 +14,8 @@ use serde_json::json;
 use super::Asking;
 use crate::api::{PlannedReplay, ReplayUnderway, ReplayedPartition, Replaying};
 use crate::failure::{Failure, Outcome};
-use crate::output::{Output, or_dash, time};
+use crate::output::{Output, or_dash};
+use rollcall_model::time::utc;
 
 /// How often progress is asked for.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);

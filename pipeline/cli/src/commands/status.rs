@@ -6,7 +6,8 @@ use serde::Serialize;
 use super::Asking;
 use crate::api::{FillStatus, SourceStatus, Status as Answer, TaskStatus};
 use crate::failure::{Failure, Outcome};
-use crate::output::{Output, bytes, or_dash, text_of, time};
+use crate::output::{Output, bytes, or_dash, text_of};
+use rollcall_model::time::utc;
 
 /// Show what each task does, where it stands and how far it is behind
 ///

@@ -81,6 +81,19 @@ impl Mapper {
         }
     }
 
+    /// What the rows taken back say otherwise than the documents that were emitted from them.
+    pub fn catch_up(&mut self, emitted: &[CatalogDoc]) -> CatalogDelta {
+        self.settle();
+        let known: BTreeMap<String, &CatalogDoc> = emitted.iter().map(|doc| (doc.key(), doc)).collect();
+        let live: BTreeMap<String, &CatalogDoc> = self.live.values().map(|doc| (doc.key(), doc)).collect();
+        let differs = |(key, doc): (&String, &&CatalogDoc)| known.get(key) != Some(doc);
+        let mut docs: Vec<_> =
+            live.iter().filter(|(key, doc)| differs((key, doc))).map(|(_, doc)| (*doc).clone()).collect();
+        let gone = known.iter().filter(|(key, _)| !live.contains_key(*key)).map(|(_, doc)| (*doc).clone());
+        docs.extend(gone.map(documents::deleted).filter(|doc| !emitted.contains(doc)));
+        CatalogDelta { docs, ..CatalogDelta::default() }
+    }
+
     /// What a transaction changes in the catalog: the state at COMMIT against the state before, so that what is built
     /// in steps appears once and what comes out as it was appears not at all.
     pub fn catalog(&mut self, rows: &[RowChange], truncated: &[Arc<str>]) -> CatalogDelta {

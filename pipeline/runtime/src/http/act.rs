@@ -20,7 +20,7 @@ use super::replay::{known as known_sink, refuse_while_replaying, with_stopped};
 use super::{Answer, App, Refusal};
 use crate::foreign::own;
 use crate::sink_task::SinkTask;
-use crate::source_task::{SourceCommand, SourceTask};
+use crate::source_task::{BackfillWanted, SourceCommand, SourceTask};
 use crate::tasks::TaskState;
 use crate::topology::Topology;
 use crate::verify::{Verifier, Wanted};
@@ -89,6 +89,8 @@ fn known(
 pub(super) struct BackfillBody {
     source: String,
     pause: Option<bool>,
+    #[serde(flatten)]
+    wanted: BackfillWanted,
 }
 
 pub(super) async fn backfill(
@@ -111,14 +113,16 @@ pub(super) async fn backfill(
     }
     let failed =
         app.tasks.board().snapshot().get(&task).is_some_and(|status| status.state == TaskState::Failed);
-    if failed && body.pause.is_none() {
+    // What has a stream in shards never fails for want of a backfill: its readers do, and wait for it.
+    let in_rows = !app.names.contains(&crate::reader_task::name(&body.source, 0));
+    if failed && body.pause.is_none() && in_rows {
         let id = SourceTask::begin_anew(&app.log, &body.source).await?;
         app.tasks.wish(&task, false).map_err(|_| Refusal::not_found(format!("there is no task '{task}'")))?;
         return Ok(Json(json!({ "id": id })));
     }
     let (answer, said) = oneshot::channel();
     let command = match body.pause {
-        None => SourceCommand::Backfill(answer),
+        None => SourceCommand::Backfill(body.wanted.clone(), answer),
         Some(pause) => SourceCommand::PauseBackfill(pause, answer),
     };
     let gone = || {
@@ -129,7 +133,7 @@ pub(super) async fn backfill(
     let said = tokio::time::timeout(Duration::from_secs(30), said).await;
     match said {
         Ok(Ok(Ok(id))) => Ok(Json(json!({ "id": id }))),
-        Ok(Ok(Err(why))) => Err(Refusal::new(StatusCode::CONFLICT, why)),
+        Ok(Ok(Err(fault))) => Err(fault.into()),
         Ok(Err(_)) | Err(_) => Err(gone()),
     }
 }

@@ -30,7 +30,8 @@ pub(super) async fn status(State(app): State<Arc<App>>, headers: HeaderMap) -> A
     let mut tasks = Vec::new();
     let now_us = now_us();
     for (name, mut task) in board.clone() {
-        if let Some(source) = name.strip_prefix("source/") {
+        // A reader of a stream in shards is a part of its source.
+        if let Some(source) = name.strip_prefix("source/").filter(|source| !source.contains('/')) {
             let as_of_us = app.counts.as_of_us(&SourceName::from(source), app.log.partitions());
             if let Some(as_of_us) = as_of_us {
                 task.insert("lag_seconds".to_owned(), json!(((now_us - as_of_us).max(0) as f64) / 1e6));
@@ -169,8 +170,9 @@ pub(super) async fn explain(
     let here = |partition: &Partition| app.tasks.has(&crate::roster_task::name(*partition));
     let here: Vec<Partition> = (0..log.partitions()).map(Partition).filter(here).collect();
     let (environment_id, owner) = (environment.id.clone(), environment.owner.clone());
+    let known = Arc::clone(&catalog);
     let found = tokio::task::spawn_blocking(move || {
-        find_identity(&stores, &here, log.partitions(), &owner, &environment_id, &identity)
+        find_identity(&stores, &here, log.partitions(), &known, (&owner, &environment_id), &identity)
     });
     let found =
         found.await.map_err(|e| Fault::bug("the search for an identity broke off").from_source(e))??;
@@ -213,16 +215,17 @@ fn find_identity(
     stores: &crate::roster_store::RosterStores,
     here: &[Partition],
     partitions: u16,
-    owner: &SourceName,
-    environment: &EnvironmentId,
+    catalog: &Catalog,
+    (owner, environment): (&SourceName, &EnvironmentId),
     identity: &str,
 ) -> Result<Option<Stored>, Fault> {
-    if let Ok(number) = identity.parse::<i64>() {
-        let key = IdentityKey { source: owner.clone(), id: NativeId::Int(number) };
+    let numbered = identity.parse::<i64>().ok().map(NativeId::Int);
+    for id in numbered.into_iter().chain([NativeId::Text(identity.into())]) {
+        let key = IdentityKey { source: owner.clone(), id };
         let partition = key.partition(partitions);
         let store = PartitionStore::view(stores.clone(), partition);
         let stored = if here.contains(&partition) { store.get(&key.sort_bytes())? } else { None };
-        if stored.as_ref().and_then(Stored::image).is_some_and(|image| image.environment_id == *environment) {
+        if stored.as_ref().is_some_and(|stored| stored.lives_in(catalog, environment)) {
             return Ok(stored);
         }
     }
@@ -235,9 +238,8 @@ fn find_identity(
             after = Some(last.clone());
             let found = rows.into_iter().find(|(_, stored)| {
                 stored.key.source == *owner
-                    && stored
-                        .image()
-                        .is_some_and(|i| i.environment_id == *environment && i.identifier == identity)
+                    && stored.lives_in(catalog, environment)
+                    && stored.image().is_some_and(|image| image.identifier == identity)
             });
             if let Some((_, stored)) = found {
                 return Ok(Some(stored));

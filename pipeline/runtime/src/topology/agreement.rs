@@ -67,7 +67,7 @@ impl Agreement {
                 .sources
                 .iter()
                 .map(|(name, source)| {
-                    (name.clone(), part(source.type_name(), Some(source.platform().name()), source.url()))
+                    (name.clone(), part(source.type_name(), Some(source.platform().name()), &source.url()))
                 })
                 .collect(),
             gate_default: topology.gates.default,

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use rollcall_model::{GateMode, OrganisationId};
 use serde_json::{Value, json};
 
+use super::dynamodb::DynamoDbSourceConfig;
 use super::kafka::KafkaLogConfig;
 use super::reader::{Reader, Section};
 use super::schema::{Key, Kind, Need, Shape, choice, object, prose, section};
@@ -45,13 +46,13 @@ pub const DEFAULT_RECONCILE_MS: u64 = 60_000;
 /// Reachable from this machine alone: what it shows is personal data.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
 
-const HOUR_MS: u64 = 3_600_000;
+pub(super) const HOUR_MS: u64 = 3_600_000;
 const YEAR_MS: u64 = 366 * 24 * HOUR_MS;
 const POSTGRES: Kind = Kind::Url { schemes: &["postgres", "postgresql"], embedded: false };
 const CLICKHOUSE: Kind = Kind::Url { schemes: &["http", "https"], embedded: true };
 const PRESET: Kind = Kind::Choice(&["native", "flagsmith"]);
 pub(super) const NAME_PATTERN: &str = "^[a-z][a-z0-9_-]{0,31}$";
-pub(super) const SOURCE_TYPES: &[&str] = &["postgres"];
+pub(super) const SOURCE_TYPES: &[&str] = &["postgres", "dynamodb"];
 pub(super) const SINK_TYPES: &[&str] = &["clickhouse", "counts"];
 pub(super) const LOG_TYPES: &[&str] = &["embedded", "kafka"];
 pub(super) const GATE_MODES: &[&str] = &["on", "off", "exclude"];
@@ -239,6 +240,8 @@ impl LogConfig {
 pub enum SourceConfig {
     /// A Postgres database.
     Postgres(PostgresSourceConfig),
+    /// A DynamoDB table.
+    DynamoDb(Box<DynamoDbSourceConfig>),
 }
 
 impl SourceConfig {
@@ -247,13 +250,18 @@ impl SourceConfig {
     pub const fn type_name(&self) -> &'static str {
         match self {
             Self::Postgres(_) => "postgres",
+            Self::DynamoDb(_) => "dynamodb",
         }
     }
-    /// Where it is, with what may be secret.
+    /// Where it is, as a URL, with what may be secret.
     #[must_use]
-    pub(super) fn url(&self) -> &str {
+    pub(super) fn url(&self) -> String {
         match self {
-            Self::Postgres(source) => source.url.expose(),
+            Self::Postgres(source) => source.url.expose().to_owned(),
+            Self::DynamoDb(source) => match &source.endpoint {
+                Some(endpoint) => format!("{}/{}", endpoint.expose(), source.table),
+                None => format!("https://dynamodb.{}.amazonaws.com/{}", source.region, source.table),
+            },
         }
     }
     /// Whose rows it reads.
@@ -261,6 +269,7 @@ impl SourceConfig {
     pub const fn platform(&self) -> Platform {
         match self {
             Self::Postgres(source) => source.platform,
+            Self::DynamoDb(source) => source.platform,
         }
     }
 }
@@ -339,7 +348,8 @@ pub struct Gates {
 
 /// The JSON Schema of the whole file.
 pub(super) fn json_schema() -> Value {
-    let source = object(&PostgresSourceConfig::SHAPE, Some(("postgres", true)));
+    let postgres = |written| object(&PostgresSourceConfig::SHAPE, Some(("postgres", written)));
+    let dynamodb = |written| object(&DynamoDbSourceConfig::SHAPE, Some(("dynamodb", written)));
     let clickhouse = |written| object(&ClickHouseSinkConfig::SHAPE, Some(("clickhouse", written)));
     let counts = |written| object(&CountsSinkConfig::SHAPE, Some(("counts", written)));
     let names = json!({"pattern": NAME_PATTERN, "not": {"enum": ["topology", "roster"]}});
@@ -362,8 +372,8 @@ pub(super) fn json_schema() -> Value {
                 "description": doc(&ROOT, "sources"),
                 "minProperties": 1,
                 "propertyNames": names,
-                "properties": {"postgres": object(&PostgresSourceConfig::SHAPE, Some(("postgres", false)))},
-                "additionalProperties": source,
+                "properties": {"postgres": postgres(false), "dynamodb": dynamodb(false)},
+                "additionalProperties": {"oneOf": [postgres(true), dynamodb(true)]},
             },
             "gates": {
                 "type": "object",

@@ -10,6 +10,7 @@
 
 mod agreement;
 mod config;
+mod dynamodb;
 mod kafka;
 mod reader;
 mod schema;
@@ -38,6 +39,7 @@ pub use config::{
     DEFAULT_PARTITIONS, DEFAULT_RECONCILE_MS, DEFAULT_RETENTION_BYTES_MAX, DEFAULT_RETENTION_MS,
     DEFAULT_TOMBSTONE_RETENTION_DAYS,
 };
+pub use dynamodb::DynamoDbSourceConfig;
 pub use kafka::{KafkaKeys, KafkaLogConfig, KafkaSasl, KafkaTls, SchemaRegistry};
 pub use secret::{ClickHouseUrl, Secret};
 

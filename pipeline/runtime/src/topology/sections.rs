@@ -10,6 +10,7 @@ use super::config::{
     LOG_TYPES, LogConfig, NAME_PATTERN, PostgresSourceConfig, ROOT, SINK_TYPES, SOURCE_TYPES, SinkConfig,
     SourceConfig,
 };
+use super::dynamodb::{self, DynamoDbSourceConfig};
 use super::kafka;
 use super::reader::{Reader, Section, join};
 use super::schema::{Kind, prose};
@@ -40,6 +41,7 @@ pub(super) fn read(reader: &mut Reader<'_>, root: &Node) -> Option<Topology> {
     form?;
     let topology = Topology { log: log?, sources: sources?, gates: gates?, sinks: sinks?, http: http? };
     check_spread(reader, &section, &topology);
+    dynamodb::check_together(reader, &section, &topology.sources);
     Some(topology)
 }
 
@@ -145,7 +147,12 @@ fn read_log(reader: &mut Reader<'_>, at: At, node: &Node) -> Option<LogConfig> {
 
 fn read_source(reader: &mut Reader<'_>, at: At, name: &str, node: &Node) -> Option<SourceConfig> {
     let path = join("sources", name);
-    kind(reader, at, node, &path, name, SOURCE_TYPES)?;
+    if kind(reader, at, node, &path, name, SOURCE_TYPES)? == "dynamodb" {
+        let section = reader.section(at, node, &path, &DynamoDbSourceConfig::SHAPE, &["type"])?;
+        let source = DynamoDbSourceConfig::read(reader, &section)?;
+        dynamodb::check(reader, at, &path, &source);
+        return Some(SourceConfig::DynamoDb(Box::new(source)));
+    }
     let section = reader.section(at, node, &path, &PostgresSourceConfig::SHAPE, &["type"])?;
     PostgresSourceConfig::read(reader, &section).map(SourceConfig::Postgres)
 }
