@@ -7,6 +7,7 @@
 //! fills and backfills).
 #![allow(clippy::unwrap_used)]
 
+mod beside;
 mod invariance;
 mod tombstones;
 mod world;
