@@ -29,6 +29,11 @@ pub(crate) fn demand(port: u16, operation: &str, body: &str) -> String {
     answer.body
 }
 
+/// Whether a server takes requests.
+pub(crate) fn is_up(port: u16) -> bool {
+    request(port, "ListTables", "{}").is_ok_and(|answer| answer.status == 200)
+}
+
 /// What a server says as it refuses an operation.
 pub(crate) fn refusal(port: u16, operation: &str, body: &str) -> String {
     let answer = request(port, operation, body).unwrap_or_else(|error| panic!("{operation}: {error}"));

@@ -7,12 +7,11 @@
 //! reach that.
 
 use std::fs::File;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::process::{JAVA_QUICK, log_tail, wait_until};
+use crate::process::{JAVA_QUICK, wait_for_server};
 use crate::{cached, dynamo_api, free_port};
 
 /// A running DynamoDB Local. Its port stays over restarts; its data goes with it.
@@ -53,7 +52,8 @@ impl DynamoDb {
     fn launch(&mut self) {
         assert!(self.server.is_none(), "DynamoDB runs already");
         let libs = cached("dynamodb/libs");
-        let log = File::options().create(true).append(true).open(self.log_path());
+        let log_path = self.folder.path().join("server.log");
+        let log = File::options().create(true).append(true).open(&log_path);
         let log = log.expect("a file in our own folder");
         let mut command = Command::new("java");
         command.args(["-Xmx512m", "-XX:+UseSerialGC", JAVA_QUICK]);
@@ -67,23 +67,8 @@ impl DynamoDb {
         }
         command.current_dir(self.folder.path()).stdin(Stdio::null());
         command.stdout(log.try_clone().expect("a second handle of the log")).stderr(log);
-        self.server = Some(command.spawn().expect("java starts"));
-        self.wait_until_ready();
-    }
-
-    fn wait_until_ready(&mut self) {
-        let server = self.server.as_mut().expect("it was launched");
-        let port = self.port;
-        let mut gone = None;
-        let up = wait_until(|| {
-            gone = server.try_wait().ok().flatten();
-            gone.is_some()
-                || dynamo_api::request(port, "ListTables", "{}").is_ok_and(|answer| answer.status == 200)
-        });
-        if let Some(status) = gone {
-            panic!("DynamoDB Local did not start, {status}:\n{}", log_tail(&self.log_path()));
-        }
-        assert!(up, "DynamoDB Local did not come up:\n{}", log_tail(&self.log_path()));
+        let server = self.server.insert(command.spawn().expect("java starts"));
+        wait_for_server("DynamoDB Local", server, &log_path, || dynamo_api::is_up(self.port));
     }
 
     /// What clients connect to.
@@ -142,10 +127,6 @@ impl DynamoDb {
     /// As [`DynamoDb::start`].
     pub fn start_again(&mut self) {
         self.launch();
-    }
-
-    fn log_path(&self) -> PathBuf {
-        self.folder.path().join("server.log")
     }
 }
 

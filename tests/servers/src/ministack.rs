@@ -5,12 +5,11 @@
 //! that is of twelve digits); what this crate makes is in `us-east-1`.
 
 use std::fs::File;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::process::{log_tail, wait_until};
+use crate::process::wait_for_server;
 use crate::{cached, dynamo_api, free_port};
 
 const LAUNCHER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/start_ministack.py");
@@ -34,9 +33,10 @@ impl Default for MinistackSettings {
 /// A running ministack, bound to loopback. Its data is in memory.
 #[derive(Debug)]
 pub struct Ministack {
-    folder: TempDir,
     port: u16,
     server: Child,
+    /// Goes after the server.
+    _folder: TempDir,
 }
 
 impl Ministack {
@@ -47,7 +47,8 @@ impl Ministack {
     #[must_use]
     pub fn start(settings: MinistackSettings) -> Self {
         let folder = TempDir::with_prefix("rollcall-ministack-").expect("a temporary folder");
-        let log = File::create(folder.path().join("server.log")).expect("a file in our own folder");
+        let log_path = folder.path().join("server.log");
+        let log = File::create(&log_path).expect("a file in our own folder");
         let port = free_port();
         let mut command = Command::new(cached("ministack/bin/python"));
         command.arg(LAUNCHER).arg(port.to_string());
@@ -56,23 +57,9 @@ impl Ministack {
         command.env_clear().env("TMPDIR", folder.path()).env("HOME", folder.path());
         command.current_dir(folder.path()).stdin(Stdio::null());
         command.stdout(log.try_clone().expect("a second handle of the log")).stderr(log);
-        let server = command.spawn().expect("python starts");
-        let mut ministack = Self { folder, port, server };
-        ministack.wait_until_ready();
+        let mut ministack = Self { _folder: folder, port, server: command.spawn().expect("python starts") };
+        wait_for_server("ministack", &mut ministack.server, &log_path, || dynamo_api::is_up(port));
         ministack
-    }
-
-    fn wait_until_ready(&mut self) {
-        let mut gone = None;
-        let up = wait_until(|| {
-            gone = self.server.try_wait().ok().flatten();
-            gone.is_some()
-                || dynamo_api::request(self.port, "ListTables", "{}").is_ok_and(|answer| answer.status == 200)
-        });
-        if let Some(status) = gone {
-            panic!("ministack did not start, {status}:\n{}", log_tail(&self.log_path()));
-        }
-        assert!(up, "ministack did not come up:\n{}", log_tail(&self.log_path()));
     }
 
     /// What clients connect to.
@@ -111,10 +98,6 @@ impl Ministack {
     /// If it can't, as when there is a table of that name.
     pub fn create_identities_table(&self, name: &str) -> String {
         dynamo_api::create_identities_table(self.port, name)
-    }
-
-    fn log_path(&self) -> PathBuf {
-        self.folder.path().join("server.log")
     }
 }
 

@@ -61,6 +61,24 @@ pub(crate) fn end(child: &mut Child, name: &str) -> Option<ExitStatus> {
     status
 }
 
+/// Waits until a server that was started is up; if it ends instead, or never is, the test fails with the end of its log.
+pub(crate) fn wait_for_server(
+    name: &str,
+    server: &mut Child,
+    log_path: &Path,
+    mut is_up: impl FnMut() -> bool,
+) {
+    let mut gone = None;
+    let up = wait_until(|| {
+        gone = server.try_wait().ok().flatten();
+        gone.is_some() || is_up()
+    });
+    if let Some(status) = gone {
+        panic!("{name} did not start, {status}:\n{}", log_tail(log_path));
+    }
+    assert!(up, "{name} did not come up:\n{}", log_tail(log_path));
+}
+
 /// The end of what a server logged.
 pub(crate) fn log_tail(path: &Path) -> String {
     let log = std::fs::read_to_string(path).unwrap_or_default();

@@ -6,7 +6,9 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
-use rollcall_test_servers::{DynamoDb, Kafka, Ministack, MinistackSettings, PgVersion, Postgres, python};
+use rollcall_test_servers::{
+    DynamoDb, Kafka, Ministack, MinistackSettings, PgVersion, Postgres, S3, cached, python,
+};
 
 #[test]
 fn postgres_of_both_versions_keeps_its_data_over_a_crash() {
@@ -199,4 +201,49 @@ fn ministack_forgets_records_and_iterators_when_it_is_told_to() {
     let pid = ministack.pid();
     drop(ministack);
     assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+}
+
+/// Reads an object of the bucket `exports` and writes what it read to another, with AWS's own client, which ministack
+/// brings. Says what it read, or what was refused.
+fn copy_object(s3: &S3, secret_key: &str, from: &str, to: &str) -> String {
+    let script = "import sys, botocore.session, botocore.exceptions
+url, access_key, secret_key, source, target = sys.argv[1:]
+client = botocore.session.Session().create_client('s3', endpoint_url=url, region_name='us-east-1',
+    aws_access_key_id=access_key, aws_secret_access_key=secret_key)
+try:
+    body = client.get_object(Bucket='exports', Key=source)['Body'].read()
+    client.put_object(Bucket='exports', Key=target, Body=body)
+    print(body.decode(), end='')
+except botocore.exceptions.ClientError as error:
+    print(error.response['Error']['Code'], end='')";
+    let output = Command::new(cached("ministack/bin/python"))
+        .args(["-c", script, &s3.url(), s3.access_key(), secret_key, from, to])
+        .env_clear() // no proxy, no profile
+        .output()
+        .expect("python");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn s3_serves_its_folder_and_keeps_it_over_a_crash() {
+    let mut s3 = S3::start();
+    let bucket = s3.make_bucket("exports");
+    assert_eq!(bucket, s3.folder().join("exports"));
+    std::fs::write(bucket.join("one"), "1").expect("a file in a bucket");
+    assert_eq!(copy_object(&s3, s3.secret_key(), "one", "a/two"), "1");
+    assert_eq!(std::fs::read_to_string(bucket.join("a/two")).expect("a file in a bucket"), "1");
+    assert_eq!(copy_object(&s3, s3.secret_key(), "none", "two"), "NoSuchKey");
+    assert_eq!(copy_object(&s3, "another", "one", "two"), "SignatureDoesNotMatch");
+
+    let (url, pid) = (s3.url(), s3.pid());
+    s3.kill9();
+    s3.start_again();
+    assert_ne!(s3.pid(), pid);
+    assert_eq!(s3.url(), url);
+    assert_eq!(copy_object(&s3, s3.secret_key(), "a/two", "three"), "1");
+
+    let (folder, pid) = (s3.folder(), s3.pid());
+    drop(s3);
+    assert!(!folder.exists() && !std::path::Path::new(&format!("/proc/{pid}")).exists());
 }
