@@ -1,4 +1,4 @@
-//! Rows become meaning: what a platform's tables say of identities and of the catalog.
+//! Rows and items become meaning: what a platform's tables say of identities and of the catalog.
 //!
 //! ```text
 //!  Transaction ─┬─ catalog rows ──▶ Mapper::catalog ──▶ CatalogDelta { rows, docs }   (what differs at COMMIT)
@@ -6,6 +6,7 @@
 //!  CatalogSnapshot ───────────────▶ Mapper::catalog_snapshot ──▶ CatalogDelta         (the whole truth)
 //!  Page ──────────────────────────▶ Mapper::page_change ──▶ Change
 //!  topic `catalog-rows` ──────────▶ Mapper::restore                                   (after a restart)
+//!  ItemState ─────────────────────▶ ItemPlatform::change ──▶ Change                   (one per item; nothing is kept)
 //! ```
 //!
 //! A platform never asks the source: when a child's DELETE arrives, its parents may already be gone there. It joins
@@ -16,8 +17,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rollcall_model::{
-    CatalogDoc, Change, EnvironmentId, Group, OrganisationId, PageGroup, Row, RowChange, SourceName,
-    TableSpec,
+    CatalogDoc, Change, EnvironmentId, Group, ItemState, OrganisationId, PageGroup, Row, RowChange,
+    SourceName, TableSpec,
 };
 
 pub mod flagsmith;
@@ -61,7 +62,7 @@ impl CatalogDelta {
     }
 }
 
-/// The platforms that can be read. A source has one.
+/// The platforms that can be read from rows. A source of rows has one.
 #[derive(Debug)]
 pub enum Platform {
     /// Flagsmith's core Postgres schema.
@@ -139,6 +140,51 @@ impl Platform {
     pub fn documents(&mut self) -> Vec<CatalogDoc> {
         match self {
             Self::Flagsmith(mapper) => mapper.documents(),
+        }
+    }
+}
+
+/// The platforms whose identities can be read from items. A source of items has one; its catalog comes from elsewhere.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ItemPlatform {
+    /// Flagsmith's edge: the table `flagsmith_identities`.
+    FlagsmithEdge,
+}
+
+impl ItemPlatform {
+    /// The names that [`ItemPlatform::by_name`] knows.
+    pub const NAMES: &'static [&'static str] = &["flagsmith"];
+
+    /// The platform of a name in topology.yaml.
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<Self> {
+        match name {
+            "flagsmith" => Some(Self::FlagsmithEdge),
+            _ => None,
+        }
+    }
+
+    /// The attribute that is the table's key, of type S; an identity's native id is its text.
+    #[must_use]
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::FlagsmithEdge => flagsmith::EDGE_KEY,
+        }
+    }
+
+    /// The attribute that names an item's environment, and the index that finds items by it.
+    #[must_use]
+    pub fn environment(self) -> (&'static str, &'static str) {
+        match self {
+            Self::FlagsmithEdge => (flagsmith::EDGE_ENVIRONMENT, flagsmith::EDGE_ENVIRONMENT_INDEX),
+        }
+    }
+
+    /// What an item says of its identity.
+    #[must_use]
+    pub fn change(self, state: &ItemState) -> Change {
+        match self {
+            Self::FlagsmithEdge => flagsmith::item_change(state),
         }
     }
 }

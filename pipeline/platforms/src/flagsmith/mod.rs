@@ -1,4 +1,4 @@
-//! Flagsmith: its core Postgres schema.
+//! Flagsmith: its core Postgres schema, and the identities that it keeps in DynamoDB (the edge).
 //!
 //! | file | what goes through it |
 //! |---|---|
@@ -7,6 +7,8 @@
 //! | `documents` | kept rows → environment and segment documents |
 //! | `rules_data` | the JSON form of a segment's rules |
 //! | `identity` | the rows of one identity → one change |
+//! | `edge` | one item of the edge's table → one change |
+//! | `number` | a number as DynamoDB keeps it → a value as the platform reads it |
 //!
 //! What the platform does that this has to bear:
 //! - It UPDATEs every environment row of a project at each edit: only columns with a meaning are kept and compared.
@@ -27,13 +29,16 @@ use crate::{CatalogDelta, CatalogRow, RejectedRow};
 
 mod cells;
 mod documents;
+mod edge;
 mod identity;
+mod number;
 mod rows;
 mod rules_data;
 mod tables;
 #[cfg(test)]
 mod tests;
 
+pub use edge::{EDGE_ENVIRONMENT, EDGE_ENVIRONMENT_INDEX, EDGE_KEY, item_change};
 pub use rules_data::{Draft, RulesFault, read_draft};
 pub use tables::{IDENTITY, TRAIT, tables};
 
