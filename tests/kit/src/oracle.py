@@ -1,18 +1,27 @@
 """The independent oracle: who is in which segment, by the platform's reference engine over the final rows.
 
-stdin:  JSON lines {"table": name, "row": {column: value}}, as Postgres' row_to_json shows them.
+stdin:  JSON lines {"table": name, "row": {column: value}}, as Postgres' row_to_json shows them, and {"item": item} for
+        each identity at the edge, in DynamoDB's JSON.
 stdout: JSON lines {"segment": id, "environment": id, "members": [identity id, ...]} for every live segment in every
-        live environment of its project whose identities live in Postgres, and {"raised": segment id, "reason": text}
-        for every segment on which the engine raised, or whose rules it can't be given.
+        live environment of its project whose identities live in Postgres, {"segment", "environment", "keys": [composite
+        key, ...]} where they live at the edge, {"raised": segment id, "reason": text} for every segment on which the
+        engine raised, or whose rules it can't be given, and {"unread": composite key, "reason": text} for every item
+        that can't be read.
 
-The rows are mapped to contexts as the platform's core does. It shares no code with Rollcall.
+With the argument `items`, stdin holds bare items, a line each, and stdout says how each is read:
+{"environment_key", "identifier", "identity_key", "traits"} with the system traits merged in, or {"unread": …}.
+
+Rows and items are mapped to contexts as the platform's core does. It shares no code with Rollcall.
 """
 
 import json
+import re
 import sys
 import warnings
 from collections import defaultdict
+from decimal import Context, Decimal
 
+from flag_engine.context.mappers import map_any_value_to_context_value
 from flag_engine.segments.evaluator import is_context_in_segment
 
 warnings.simplefilter("ignore")
@@ -26,16 +35,30 @@ COLUMN_BY_TYPE = {
 }
 
 
+NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+# Wide enough that nothing is rounded before DynamoDB's limits are asked after.
+EXACT = Context(prec=1_000)
+# What the platform sets as boto3's DYNAMODB_CONTEXT.
+AS_READ = Context(prec=100)
+
+
 class BrokenRules(Exception):
     pass
 
 
-def read_tables(lines):
-    tables = defaultdict(dict)
+class Unreadable(Exception):
+    pass
+
+
+def read_input(lines):
+    tables, items = defaultdict(dict), []
     for line in lines:
         record = json.loads(line)
-        tables[record["table"]][record["row"]["id"]] = record["row"]
-    return tables
+        if "item" in record:
+            items.append(record["item"])
+        else:
+            tables[record["table"]][record["row"]["id"]] = record["row"]
+    return tables, items
 
 
 def trait_value(row):
@@ -143,8 +166,113 @@ def identity_context(environment, identity, traits):
     }
 
 
+def attribute(item, name, *types):
+    """The content of an attribute of one of these types; of none where it is absent and None is among them."""
+    if name not in item:
+        if None in types:
+            return None
+        raise Unreadable(f"{name} is missing")
+    [(kind, content)] = item[name].items()
+    if kind not in types:
+        raise Unreadable(f"{name} is of type {kind}")
+    return None if kind == "NULL" else content
+
+
+def number(text):
+    """A number as DynamoDB gives it back, read as the platform reads it."""
+    if not NUMBER.fullmatch(text):
+        raise Unreadable(f"{text} is no number")
+    stored = EXACT.normalize(Decimal(text))
+    if not stored:
+        return 0
+    if len(stored.as_tuple().digits) > 38 or not -130 <= stored.adjusted() <= 125:
+        raise Unreadable(f"{text} is beyond DynamoDB's limits")
+    return map_any_value_to_context_value(AS_READ.create_decimal(format(stored, "f")))
+
+
+def item_value(item, name):
+    content = attribute(item, name, "S", "N", "BOOL", "NULL")
+    return number(content) if "N" in item[name] else content
+
+
+def item_identity(item):
+    """An identity at the edge, as the engine is given it; a system trait wins over a trait of the same key."""
+    environment_key = attribute(item, "environment_api_key", "S")
+    identifier = attribute(item, "identifier", "S")
+    attribute(item, "composite_key", "S")
+    entries = [attribute({"entry": entry}, "entry", "M") for entry in attribute(item, "identity_traits", "L", None) or []]
+    traits = {attribute(entry, "trait_key", "S"): item_value(entry, "trait_value") for entry in entries}
+    system_traits = attribute(item, "system_traits", "M", "NULL", None) or {}
+    traits.update({key: item_value(system_traits, key) for key in system_traits})
+    return environment_key, {
+        "identifier": identifier,
+        "key": f"{environment_key}_{identifier}",
+        "traits": traits,
+    }
+
+
+def unread(item, error):
+    key = item.get("composite_key", {}).get("S", "")
+    return json.dumps({"unread": key, "reason": repr(error)})
+
+
+def show_items(lines):
+    def shown(value):
+        # JSON has no whole numbers beyond 64 bits that every reader keeps.
+        is_large = type(value) is int and not -(2**63) <= value < 2**63
+        return {"$int": str(value)} if is_large else value
+
+    for line in lines:
+        item = json.loads(line)
+        try:
+            environment_key, identity = item_identity(item)
+        except Unreadable as error:
+            print(unread(item, error))
+            continue
+        traits = {key: shown(value) for key, value in identity["traits"].items()}
+        print(
+            json.dumps(
+                {
+                    "environment_key": environment_key,
+                    "identifier": identity["identifier"],
+                    "identity_key": identity["key"],
+                    "traits": traits,
+                }
+            )
+        )
+
+
+def identities_of_items(items):
+    """By environment key: composite key and what the engine is given."""
+    identities = defaultdict(list)
+    for item in items:
+        try:
+            environment_key, identity = item_identity(item)
+        except Unreadable as error:
+            print(unread(item, error))
+            continue
+        identities[environment_key].append((item["composite_key"]["S"], identity))
+    return identities
+
+
+def judge(contexts, segments, raised):
+    """The members of each segment, by what `contexts` calls them."""
+    members = {segment: [] for segment, _ in segments}
+    for name, context in contexts:
+        for segment, segment_context in segments:
+            if segment in raised:
+                continue
+            try:
+                if is_context_in_segment(context, segment_context):
+                    members[segment].append(name)
+            except Exception as error:  # whatever it raises is what is to be known
+                raised[segment] = repr(error)
+    return members
+
+
 def main():
-    tables = read_tables(sys.stdin)
+    tables, items = read_input(sys.stdin)
+    at_edge = identities_of_items(items)
     projects = live_projects(tables)
     raised = {}
     segments = segments_by_project(tables, projects, raised)
@@ -155,29 +283,35 @@ def main():
     for row in tables["environments_identity"].values():
         identities[row["environment_id"]].append(row)
 
-    members = {}
+    members = []
     for environment in tables["environments_environment"].values():
         project = projects.get(environment["project_id"])
-        if project is None or not is_live(environment) or project["enable_dynamo_db"]:
+        if project is None or not is_live(environment):
             continue
-        for segment, _ in segments[project["id"]]:
-            members[segment, environment["id"]] = []
-        for identity in identities[environment["id"]]:
-            context = identity_context(environment, identity, traits[identity["id"]])
-            for segment, segment_context in segments[project["id"]]:
-                if segment in raised:
-                    continue
-                try:
-                    if is_context_in_segment(context, segment_context):
-                        members[segment, environment["id"]].append(identity["id"])
-                except Exception as error:  # whatever it raises is what is to be known
-                    raised[segment] = repr(error)
+        if project["enable_dynamo_db"]:
+            called = "keys"
+            names = {"key": environment["api_key"], "name": environment["name"] or ""}
+            contexts = [
+                (key, {"environment": names, "identity": identity})
+                for key, identity in at_edge[environment["api_key"]]
+            ]
+        else:
+            called = "members"
+            contexts = [
+                (identity["id"], identity_context(environment, identity, traits[identity["id"]]))
+                for identity in identities[environment["id"]]
+            ]
+        for segment, found in judge(contexts, segments[project["id"]], raised).items():
+            members.append({"segment": segment, "environment": environment["id"], called: sorted(found)})
 
     for segment, reason in sorted(raised.items()):
         print(json.dumps({"raised": segment, "reason": reason}))
-    for (segment, environment), ids in sorted(members.items()):
-        if segment not in raised:
-            print(json.dumps({"segment": segment, "environment": environment, "members": sorted(ids)}))
+    for line in members:
+        if line["segment"] not in raised:
+            print(json.dumps(line))
 
 
-main()
+if sys.argv[1:] == ["items"]:
+    show_items(sys.stdin)
+else:
+    main()

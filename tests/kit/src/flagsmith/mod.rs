@@ -5,15 +5,19 @@
 //! SCHEMA ─▶ populate(client, scale, seed) ─▶ World ─▶ Load::new(world, seed, worker) ─▶ step(client) … ─▶ oracle
 //! ```
 //!
+//! `edge_item` makes identities as they stand at the edge, in DynamoDB.
+//!
 //! The same seed gives the same values and the same order of writes per worker. Each worker writes the identities and
 //! segments whose id leaves its number as remainder, and those it made, so any number of them can run at once.
 
+mod edge_items;
 mod load;
 mod load_catalog;
 mod populate;
 mod segments;
 mod vocabulary;
 
+pub use edge_items::edge_item;
 pub use load::{Kind, Load, Step};
 pub use populate::{Scale, populate};
 pub use segments::{Condition, Form, Rule, Segment};

@@ -125,9 +125,9 @@ fn the_segment(delta: &CatalogDelta) -> &SegmentDoc {
     }
 }
 fn the_environments(delta: &CatalogDelta) -> Vec<&EnvironmentDoc> {
-    let one = |doc| {
+    let docs = delta.docs.iter().map(|doc| {
         let CatalogDoc::Environment(doc) = doc else { panic!("expected environments alone, got {doc:?}") };
         doc
-    };
-    delta.docs.iter().map(one).collect()
+    });
+    docs.collect()
 }
