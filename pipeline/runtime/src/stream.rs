@@ -241,6 +241,7 @@ mod tests {
             start: StreamStart::Latest,
             began_us: KEPT_US * 10,
             readers: 2,
+            ended: BTreeSet::new(),
         }
     }
 
