@@ -193,12 +193,16 @@ impl Copy {
 }
 
 async fn next(body: &mut ByteStream, name: &str) -> Result<Option<Bytes>, Fault> {
-    body.try_next().await.map_err(|e| Fault::retry(format!("reading {name}: the download broke")).from_source(e))
+    body.try_next()
+        .await
+        .map_err(|e| Fault::retry(format!("reading {name}: the download broke")).from_source(e))
 }
 
 fn full(spool: &std::path::Path, error: std::io::Error) -> Fault {
     Fault::retry(format!("can't write to the spool folder {}", spool.display()))
-        .repair("make room there or name another folder; one file of the export at a time and reader must fit")
+        .repair(
+            "make room there or name another folder; one file of the export at a time and reader must fit",
+        )
         .from_source(error)
 }
 

@@ -53,8 +53,10 @@ impl Rate {
     /// `None` is as fast as it goes.
     pub(crate) fn new(units_per_s: Option<f64>) -> Result<Self, Fault> {
         if let Some(units) = units_per_s.filter(|units| !units.is_finite() || *units <= 0.0) {
-            return Err(Fault::config(format!("a rate of {units} read capacity units per second reads nothing"))
-                .repair("set more than 0, or leave it out to read as fast as the table allows"));
+            return Err(Fault::config(format!(
+                "a rate of {units} read capacity units per second reads nothing"
+            ))
+            .repair("set more than 0, or leave it out to read as fast as the table allows"));
         }
         Ok(Self { pace: units_per_s.map(|units| Mutex::new(Pace::new(units, 0))), began: Instant::now() })
     }

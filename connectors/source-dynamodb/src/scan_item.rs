@@ -26,7 +26,9 @@ fn attribute(value: AttributeValue) -> Attribute {
         AttributeValue::L(list) => Attribute::L(list.into_iter().map(attribute).collect()),
         AttributeValue::Ss(texts) => Attribute::Ss(texts),
         AttributeValue::Ns(digits) => Attribute::Ns(digits),
-        AttributeValue::Bs(sets) => Attribute::Bs(sets.into_iter().map(|bytes| STANDARD.encode(bytes)).collect()),
+        AttributeValue::Bs(sets) => {
+            Attribute::Bs(sets.into_iter().map(|bytes| STANDARD.encode(bytes)).collect())
+        }
         // The SDK drops the name of a type that it doesn't know.
         _ => Attribute::Unknown("unknown to the SDK".to_owned()),
     }

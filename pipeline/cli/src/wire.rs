@@ -80,7 +80,9 @@ pub(crate) async fn wire(topology: &Topology, worker: &str) -> Result<Wired, Fau
     for (name, source) in &topology.sources {
         match source {
             SourceConfig::Postgres(config) => sources.push(postgres(name, config, edge.clone(), folder)?),
-            SourceConfig::DynamoDb(config) => item_sources.push(DynamoDb::new(name, config, folder)?.wiring()),
+            SourceConfig::DynamoDb(config) => {
+                item_sources.push(DynamoDb::new(name, config, folder)?.wiring())
+            }
         }
     }
     let wiring = Wiring {

@@ -27,7 +27,11 @@ pub(crate) struct DynamoDb {
 
 impl DynamoDb {
     /// Reads the section; `folder` is the worker's own.
-    pub(crate) fn new(name: &SourceName, config: &DynamoDbSourceConfig, folder: &Path) -> Result<Self, Fault> {
+    pub(crate) fn new(
+        name: &SourceName,
+        config: &DynamoDbSourceConfig,
+        folder: &Path,
+    ) -> Result<Self, Fault> {
         let platform = ItemPlatform::by_name(config.platform.name()).ok_or_else(|| {
             Fault::config(format!("this version reads no items of platform '{}'", config.platform.name()))
         })?;
@@ -59,7 +63,8 @@ impl DynamoDb {
     pub(crate) fn stream(&self) -> DynamoSourceConfig {
         let config = &self.config;
         let (aws, table, key) = self.table();
-        let start = if config.start == "trim_horizon" { StreamStart::TrimHorizon } else { StreamStart::Latest };
+        let start =
+            if config.start == "trim_horizon" { StreamStart::TrimHorizon } else { StreamStart::Latest };
         DynamoSourceConfig {
             start,
             readers: config.readers,
@@ -137,7 +142,8 @@ impl DynamoDb {
             start_reader: Box::new(move |start| {
                 let config = reads.stream();
                 Box::pin(async move {
-                    let reader = DynamoShards::start(config, start.stream, start.index, start.own, start.others);
+                    let reader =
+                        DynamoShards::start(config, start.stream, start.index, start.own, start.others);
                     Ok(Box::new(Box::pin(reader).await?) as Box<dyn ShardSource>)
                 })
             }),
