@@ -1,22 +1,30 @@
 //! Real servers for tests: what `tests/servers/install` fetched, started on free loopback ports in temporary folders.
 //!
 //! In: the cache folder (`$ROLLCALL_SERVERS`, default `$HOME/.cache/rollcall/servers`). Out: a running [`Postgres`],
-//! [`ClickHouse`] or [`Kafka`] that stops by its own process id when it is dropped. A server that is missing makes the test fail and
-//! say which command brings it; nothing here skips.
+//! [`ClickHouse`], [`Kafka`], [`DynamoDb`], [`Ministack`] or [`S3`] that stops by its own process id when it is dropped. A server that is
+//! missing makes the test fail and say which command brings it; nothing here skips.
 //!
 //! This crate is for tests alone, so it panics where a test should fail.
 
 mod clickhouse;
+mod dynamo_api;
+mod dynamodb;
+mod http;
 mod kafka;
+mod ministack;
 mod postgres;
 mod process;
+mod s3;
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 
 pub use clickhouse::ClickHouse;
+pub use dynamodb::DynamoDb;
 pub use kafka::{AclOperation, AclResource, Kafka, KafkaSettings};
+pub use ministack::{Ministack, MinistackSettings};
 pub use postgres::{PgVersion, Postgres};
+pub use s3::S3;
 
 /// The folder that `tests/servers/install` fills.
 #[must_use]

@@ -8,6 +8,10 @@ use std::time::{Duration, Instant};
 /// The longest that a server may take to come up or go down before the test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
+/// The lines of a log that a failed start shows.
+const LOG_LINES_MAX: usize = 40;
+/// Java's first compiler alone: the second makes a start dearer, and pays only in a long run.
+pub(crate) const JAVA_QUICK: &str = "-XX:TieredStopAtLevel=1";
 
 /// Waits until something holds; false if it never did.
 pub(crate) fn wait_until(mut holds: impl FnMut() -> bool) -> bool {
@@ -55,4 +59,29 @@ pub(crate) fn end(child: &mut Child, name: &str) -> Option<ExitStatus> {
         drop(child.wait());
     }
     status
+}
+
+/// Waits until a server that was started is up; if it ends instead, or never is, the test fails with the end of its log.
+pub(crate) fn wait_for_server(
+    name: &str,
+    server: &mut Child,
+    log_path: &Path,
+    mut is_up: impl FnMut() -> bool,
+) {
+    let mut gone = None;
+    let up = wait_until(|| {
+        gone = server.try_wait().ok().flatten();
+        gone.is_some() || is_up()
+    });
+    if let Some(status) = gone {
+        panic!("{name} did not start, {status}:\n{}", log_tail(log_path));
+    }
+    assert!(up, "{name} did not come up:\n{}", log_tail(log_path));
+}
+
+/// The end of what a server logged.
+pub(crate) fn log_tail(path: &Path) -> String {
+    let log = std::fs::read_to_string(path).unwrap_or_default();
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(LOG_LINES_MAX)..].join("\n")
 }

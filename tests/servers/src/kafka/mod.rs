@@ -30,16 +30,12 @@ use tempfile::TempDir;
 pub use acl::{AclOperation, AclResource};
 pub use config::KafkaSettings;
 
-use crate::process::{end, wait_until};
+use crate::process::{JAVA_QUICK, end, log_tail, wait_until};
 use crate::{cache, cached};
 use config::Ports;
 
 /// It protects nothing: the key is a test's own, and goes with its folder.
 const KEY_STORE_PASSWORD: &str = "of-a-test";
-/// Java's first compiler alone: the second makes a start dearer, and pays only in a long run.
-const QUICK: &str = "-XX:TieredStopAtLevel=1";
-/// The lines of a log that a failed start shows.
-const LOG_LINES_MAX: usize = 40;
 
 /// A running Kafka. Its ports stay over restarts; its data is in a temporary folder that goes with it.
 #[derive(Debug)]
@@ -113,7 +109,7 @@ impl Kafka {
     /// Makes the data folders: the first by Kafka's own tool, the others as its copies, which saves a JVM for each.
     fn format(&self, settings: &KafkaSettings) {
         let first = self.node_path(1);
-        let mut tool = java(&[QUICK, "-XX:+UseSerialGC"], "off");
+        let mut tool = java(&[JAVA_QUICK, "-XX:+UseSerialGC"], "off");
         tool.args(["kafka.tools.StorageTool", "format", "-t", config::CLUSTER_ID, "-c"]);
         tool.arg(first.join("server.properties"));
         for (user, password) in &settings.users {
@@ -149,7 +145,8 @@ impl Kafka {
         let node = self.node_mut(id);
         assert!(node.server.is_none(), "node {id} of Kafka runs already");
         let log = File::options().create(true).append(true).open(log_path).expect("a file in our own folder");
-        let mut command = java(if has_full_compiler { &["-Xmx512m"] } else { &["-Xmx512m", QUICK] }, "info");
+        let mut command =
+            java(if has_full_compiler { &["-Xmx512m"] } else { &["-Xmx512m", JAVA_QUICK] }, "info");
         command.arg("kafka.Kafka").arg(folder.join("server.properties")).current_dir(&folder);
         command.stdout(log.try_clone().expect("a second handle of the log")).stderr(log);
         node.server = Some(command.spawn().expect("java starts"));
@@ -352,9 +349,7 @@ impl Kafka {
     }
 
     fn log_tail(&self, node: i32) -> String {
-        let log = self.log(node);
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(LOG_LINES_MAX)..].join("\n")
+        log_tail(&self.log_path(node))
     }
 
     fn node_path(&self, node: i32) -> PathBuf {
