@@ -30,12 +30,12 @@ use crate::wiring::ItemSourceWiring;
 /// Records of one commit, about.
 const COMMIT_RECORDS_MAX: usize = 8_000;
 /// How often the readers' progress is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const LOOK_EVERY: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 200 });
 /// Pages that wait for the stream: as much as a busy backfill reads while it comes after.
 const HELD_BYTES_MAX: u64 = 64 << 20;
 const HELD_PAGES_MAX: usize = 1_024;
 /// A backfill that met passing trouble is opened again after this.
-const AGAIN_AFTER: Duration = Duration::from_secs(2);
+const AGAIN_AFTER: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 2_000 });
 
 #[derive(Clone)]
 pub(crate) struct StreamTask {
