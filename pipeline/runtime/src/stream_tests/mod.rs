@@ -80,7 +80,7 @@ async fn lossy_history(seed: u64) {
     for _ in 0..random.random_range(0..6) {
         world.write(&mut random);
     }
-    world.rest().await;
+    world.rest_repairing().await;
     world.assert_as_the_table();
 }
 

@@ -238,7 +238,6 @@ impl World {
                 Ok(Ok(Err(fault))) if !repair && fault.message().contains("under way") => return,
                 // Whoever was asked died, or met a fault of the moment.
                 Ok(Ok(Err(fault))) if fault.kind == rollcall_model::FaultKind::Retry => {}
-                Ok(Ok(Err(fault))) if fault.message().contains("under way") => {}
                 Ok(Ok(Err(fault))) => panic!("{fault}"),
                 Ok(Err(_)) | Err(_) => {}
             }
@@ -270,8 +269,17 @@ impl World {
         progress.map(|progress| serde_json::from_value(progress.state).unwrap()).unwrap_or_default()
     }
 
+    /// As [`World::rest`]; where more is lost meanwhile, since this world's days are short, that is repaired too.
+    pub(super) async fn rest_repairing(&mut self) {
+        self.rest_while(true).await;
+    }
+
     /// Waits until everything written is in the log, and no backfill is under way.
     pub(super) async fn rest(&mut self) {
+        self.rest_while(false).await;
+    }
+
+    async fn rest_while(&mut self, repairing: bool) {
         assert!(self.began);
         for name in self.names() {
             self.doubles.kill(&name);
@@ -285,6 +293,11 @@ impl World {
             let quiet = state.backfill.is_none() && state.needs == Needs::Nothing && state.stream.is_some();
             if quiet && through.is_some_and(|through_us| through_us > written_us) {
                 return;
+            }
+            let stands = |status: crate::tasks::TaskStatus| status.state == TaskState::Failed;
+            if repairing && self.tasks.board().snapshot().into_values().any(stands) {
+                self.backfill(true, None).await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
             assert!(
                 since.elapsed() < REST_WITHIN,
