@@ -394,3 +394,7 @@ pub(crate) fn all_through_us(
 #[cfg(test)]
 #[path = "tree_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "tree_model.rs"]
+mod model;
