@@ -17,7 +17,8 @@
 //! retention may have lost what was before that.
 //!
 //! A loss is accepted by raising the stream's epoch: a reader that begins an epoch lets go of what has vanished, and reads
-//! what there is.
+//! what there is. Only what was lost until then is accepted ([`Stream::began_us`]): a reader that comes a day later finds
+//! losses of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,9 +28,6 @@ use xxhash_rust::xxh64::xxh64;
 
 /// How long DynamoDB keeps a record.
 pub(crate) const RETENTION_US: i64 = 24 * 3_600 * 1_000_000;
-/// With an accepted loss, what is still there counts as unread from here on: an hour short of the retention, since
-/// it is read at once, and what the hour may lose is what was accepted.
-const ACCEPTED_US: i64 = 23 * 3_600 * 1_000_000;
 
 /// A shard as the stream lists it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -177,9 +175,14 @@ impl View<'_> {
         plan
     }
 
+    /// What was written before this is not this epoch's concern.
+    fn began_us(&self) -> i64 {
+        self.stream.began_us - self.slack_us
+    }
+
     /// What of this shard and those before it is the last that is known.
     fn through_us(&self, id: &str) -> i64 {
-        let began = self.stream.began_us - self.slack_us;
+        let began = self.began_us();
         let mut next = Some(id);
         // A cycle can only come of a broken listing; the bound keeps it from holding us.
         for _ in 0..self.listing.shards.len().saturating_add(1) {
@@ -246,7 +249,7 @@ impl<'a> Look<'a> {
             finished: false,
         });
         if accepting && progress.after.is_none() {
-            progress.through_us = progress.through_us.max(view.now_us - ACCEPTED_US);
+            progress.through_us = progress.through_us.max(view.began_us());
         }
         if noted != Some(&progress) {
             plan.note.insert(id.clone(), Some(progress.clone()));
@@ -326,7 +329,7 @@ impl<'a> Look<'a> {
         Loss {
             shard: id.clone(),
             cause: Cause::Orphan { parent },
-            from_us: from_us.unwrap_or(view.stream.began_us - view.slack_us),
+            from_us: from_us.unwrap_or(view.began_us()),
             to_us: view.now_us,
             after: None,
         }
@@ -335,11 +338,14 @@ impl<'a> Look<'a> {
     fn unlisted(&self, id: &ShardId, progress: &ShardProgress, plan: &mut Plan) {
         let view = self.view;
         if !progress.finished {
-            if view.begun {
+            // Accepted, but for what was written since.
+            let from_us =
+                if view.begun { progress.through_us } else { progress.through_us.max(view.began_us()) };
+            if view.begun || from_us < view.now_us - RETENTION_US {
                 plan.losses.push(Loss {
                     shard: id.clone(),
                     cause: Cause::Vanished,
-                    from_us: progress.through_us,
+                    from_us,
                     to_us: view.now_us - RETENTION_US,
                     after: progress.after.clone(),
                 });
@@ -389,6 +395,23 @@ pub(crate) fn all_through_us(
         gone.then_some(progress.through_us)
     });
     listed.chain(unlisted).min()
+}
+
+/// Everything that was written before this is in the log, whatever a stream has lost: where a repair has to begin.
+/// `listing` is empty if the stream is no more.
+pub(crate) fn missing_from_us(
+    stream: &Stream,
+    listing: &Listing,
+    all: &BTreeMap<u16, Shards>,
+    slack_us: i64,
+) -> i64 {
+    // What was written after the end of a shard that no child is known of may be missing too.
+    let known = all.values().flat_map(|shards| &shards.shards);
+    let parents: BTreeSet<_> = known.clone().filter_map(|(_, progress)| progress.parent.as_ref()).collect();
+    let last = known.filter(|(id, _)| !parents.contains(*id)).map(|(_, progress)| progress.through_us);
+    let began = stream.began_us - slack_us;
+    let ends = last.min().unwrap_or(began);
+    all_through_us(stream, listing, all, slack_us).map_or(ends, |through_us| through_us.min(ends))
 }
 
 #[cfg(test)]
