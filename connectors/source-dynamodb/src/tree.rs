@@ -200,12 +200,9 @@ impl View<'_> {
         if owner == self.index { self.own.get(id) } else { self.others.get(&owner)?.shards.get(id) }
     }
 
-    /// Whether the reader that a shard is of has noted down what it saw when the epoch began.
+    /// Whether another reader, that a shard is of, has noted down what it saw when the epoch began.
     fn owner_begun(&self, id: &str) -> bool {
         let owner = owner(id, self.stream.readers);
-        if owner == self.index {
-            return self.begun;
-        }
         self.others.get(&owner).is_some_and(|shards| shards.epoch >= self.stream.epoch)
     }
 }
@@ -295,12 +292,12 @@ impl<'a> Look<'a> {
             // Its reader will note it down, or knows better: what has a child that began is over.
             return if self.child_has_begun(parent) { Parent::Over(None) } else { Parent::Running };
         }
-        // Gone: it was so when this reader began; or it is forgotten, or let go, by its own reader.
-        if !view.begun {
-            Parent::Over(None)
-        } else if !view.owner_begun(parent) {
+        // Gone: it was so when the epoch began; or it is forgotten, or let go, by its own reader. That one has to have begun
+        // before it is said to know nothing of it: it may be about to say what it read.
+        let mine = owner(parent, view.stream.readers) == view.index;
+        if !mine && !view.owner_begun(parent) {
             Parent::Running
-        } else if noted || self.child_has_begun(parent) {
+        } else if noted || !view.begun || self.child_has_begun(parent) {
             Parent::Over(None)
         } else {
             Parent::Missed(parent.clone())

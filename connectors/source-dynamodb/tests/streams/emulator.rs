@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{AttributeValue, StreamSpecification, StreamViewType};
 use rollcall_model::shards::StreamStart;
 use rollcall_model::{Attribute, FaultKind, Item, ItemState};
-use rollcall_source_dynamodb::{begin_stream, current_stream, preflight};
+use rollcall_source_dynamodb::{DynamoSourceConfig, begin_stream, current_stream, preflight};
 use rollcall_test_servers::DynamoDb;
 
 use crate::group::{Group, config, key};
@@ -95,9 +95,7 @@ async fn a_real_stream_that_is_disabled_is_refused_and_its_next_is_another() {
     client.update_table().table_name(TABLE).stream_specification(keys_only).send().await.expect("enabled");
     let fault = begin_stream(&group.config).await.expect_err("keys are not enough");
     assert!(fault.what.contains("KEYS_ONLY"), "{fault}");
-    let missing = begin_stream(&rollcall_source_dynamodb::DynamoSourceConfig {
-        table: "nothing".to_owned(),
-        ..group.config.clone()
-    });
-    assert!(missing.await.expect_err("no table").what.contains("there is no table nothing"));
+    let missing = DynamoSourceConfig { table: "nothing".to_owned(), ..group.config.clone() };
+    let fault = begin_stream(&missing).await.expect_err("no table");
+    assert!(fault.what.contains("there is no table nothing"), "{fault}");
 }
