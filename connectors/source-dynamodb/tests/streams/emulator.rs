@@ -76,11 +76,28 @@ async fn a_real_stream_is_read_in_order_and_goes_on_where_it_was_saved() {
     }
 }
 
+/// DynamoDB Local rounds a record's time down to the minute, where AWS says the second: its slack has to be that long.
+#[tokio::test]
+async fn the_latest_of_a_real_stream_takes_a_slack_of_a_minute() {
+    let server = DynamoDb::start();
+    server.create_identities_table(TABLE);
+    let config = config(&server.url(), StreamStart::Latest, 1);
+    let mut group = Group::begin(DynamoSourceConfig { clock_slack_ms: 65_000, ..config }).await;
+    let client = client(&group).await;
+    put(&client, "a", 1).await;
+    group.start().await;
+    put(&client, "b", 1).await;
+    group.until(|group| group.log.len() == 2).await.expect("they are read");
+    for change in &group.log {
+        assert_eq!(change.at_us % 60_000_000, 0, "if it says the second now, the slack can be the usual one");
+    }
+}
+
 #[tokio::test]
 async fn a_real_stream_that_is_disabled_is_refused_and_its_next_is_another() {
     let server = DynamoDb::start();
     server.create_identities_table(TABLE);
-    let mut group = Group::begin(config(&server.url(), StreamStart::Latest, 1)).await;
+    let mut group = Group::begin(config(&server.url(), StreamStart::TrimHorizon, 1)).await;
     let client = client(&group).await;
     group.start().await;
     put(&client, "a", 1).await;
