@@ -141,6 +141,7 @@ fn check_lineage(core: &Core) {
         let (shard, sequence) = written.record.as_ref().unwrap();
         assert!((21..=40).contains(&sequence.to_string().len()));
         let this = shards[&**shard];
+        assert!((this.from..=this.to).contains(&draw::place(&written.key)));
         assert!(*sequence > this.starting && this.ending.is_none_or(|ending| *sequence < ending));
         if let Some((before, number)) = last.insert(&written.key, (shard, *sequence)) {
             let mut at = Some(&**shard);
@@ -232,7 +233,7 @@ fn records_go_after_a_day_and_shards_with_their_last() {
 
     // After five hours its shard was rolled: nothing is gone, the iterator is expired.
     core.advance_to(core.now_us + 3 * HOUR_US);
-    assert_eq!(core.enabled().unwrap().tree.known(&root).unwrap().closed_us.is_some(), true);
+    assert!(core.enabled().unwrap().tree.known(&root).unwrap().closed_us.is_some());
     assert_eq!(refused(core.get_records(&early, 10, ReadFaults::default())), ErrorCode::ExpiredIterator);
     assert_eq!(read(&core, &arn, &root, 1).len(), 3);
 
