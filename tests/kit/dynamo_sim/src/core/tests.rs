@@ -347,6 +347,26 @@ fn answers_end_at_a_thousand_records_and_at_a_megabyte() {
 }
 
 #[test]
+fn an_iterator_of_a_time_begins_with_what_was_made_in_that_second() {
+    let mut core = world(CoreSettings { rules: TreeRules { roots: 1, ..settings(2).rules }, ..settings(2) });
+    let arn = stream_arn(&core);
+    let shard = open_shards(&core).remove(0);
+    let start_us = core.now_us;
+    for n in 0..3 {
+        core.put(item(1, n)).unwrap();
+        core.advance_to(core.now_us + 1_500_000);
+    }
+    // Made at 0 s, 1.5 s and 3 s, as the records say at 0, 1 and 3.
+    for (after_us, left) in [(-HOUR_US, 3), (0, 3), (1, 2), (1_000_000, 2), (1_000_001, 1), (4_000_000, 0)] {
+        let iterator = core.shard_iterator(&arn, &shard, StartAt::Timestamp(start_us + after_us)).unwrap();
+        let page = core.get_records(&iterator, 10, ReadFaults::default()).unwrap();
+        assert_eq!(page.records.len(), left, "{after_us}");
+    }
+    let to_come = core.shard_iterator(&arn, &shard, StartAt::Timestamp(core.now_us + 1));
+    assert_eq!(refused(to_come), ErrorCode::Validation);
+}
+
+#[test]
 fn a_closed_shards_end_comes_with_its_last_records_or_after_them() {
     let mut core = world(CoreSettings { rules: TreeRules { roots: 1, ..settings(2).rules }, ..settings(2) });
     let arn = stream_arn(&core);

@@ -5,6 +5,7 @@
 mod clients;
 mod emulator;
 mod histories;
+mod old;
 mod script;
 mod simulated;
 mod transcript;

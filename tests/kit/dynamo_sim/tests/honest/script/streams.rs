@@ -1,5 +1,6 @@
 //! A stream of each view, from its beginning to its end, and what is refused of it.
 
+use aws_sdk_dynamodb::primitives::DateTime;
 use aws_sdk_dynamodb::types::{StreamSpecification, StreamViewType};
 use aws_sdk_dynamodbstreams::types::{ShardFilter, ShardFilterType, ShardIteratorType};
 
@@ -111,6 +112,12 @@ impl Script {
         ask!(self, "iterator after a number too long", after().sequence_number("9".repeat(41)));
         let horizon = || start().shard_iterator_type(ShardIteratorType::TrimHorizon);
         ask!(self, "iterator from the horizon with a number", horizon().sequence_number(sequence));
+        let at = |seconds| {
+            let iterator = start().shard_iterator_type(ShardIteratorType::AtTimestamp);
+            iterator.timestamp(DateTime::from_secs(seconds))
+        };
+        ask!(self, "iterator at a time", at(1));
+        ask!(self, "iterator at a time to come", at(4_000_000_000));
         ask!(self, "iterator of another type", start().shard_iterator_type(ShardIteratorType::from("OTHER")));
         ask!(self, "iterator of no such shard", horizon().shard_id("shardId-00000000000000000000-00000000"));
         ask!(self, "iterator of a wrong shard name", horizon().shard_id("shard"));
