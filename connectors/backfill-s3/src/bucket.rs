@@ -120,7 +120,7 @@ impl Bucket {
         let etag = copy.etag.clone();
         let wanted = Wanted { key, name, from: copy.length, etag: etag.as_deref() };
         let Some(answer) = self.get(&wanted).await? else { return Err(missing(name)) };
-        copy.etag = answer.e_tag;
+        copy.etag = answer.e_tag.filter(|etag| !etag.is_empty()).or(copy.etag.take());
         let mut body = answer.body;
         while let Some(part) = next(&mut body, name).await? {
             // A page of memory to the kernel: shorter than a switch to another thread.
@@ -193,12 +193,16 @@ impl Copy {
 }
 
 async fn next(body: &mut ByteStream, name: &str) -> Result<Option<Bytes>, Fault> {
-    body.try_next().await.map_err(|e| Fault::retry(format!("reading {name}: the download broke")).from_source(e))
+    body.try_next()
+        .await
+        .map_err(|e| Fault::retry(format!("reading {name}: the download broke")).from_source(e))
 }
 
 fn full(spool: &std::path::Path, error: std::io::Error) -> Fault {
     Fault::retry(format!("can't write to the spool folder {}", spool.display()))
-        .repair("make room there or name another folder; one file of the export at a time and reader must fit")
+        .repair(
+            "make room there or name another folder; one file of the export at a time and reader must fit",
+        )
         .from_source(error)
 }
 

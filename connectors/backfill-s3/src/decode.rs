@@ -43,7 +43,8 @@ pub(crate) fn decode(
     let mut raw = BufReader::with_capacity(1 << 17, raw);
     // A partition without items may be a file without bytes, which is no gzip.
     let empty = raw.fill_buf().map_err(|e| unreadable(name, 0, &e))?.is_empty();
-    let mut lines = Lines { text: BufReader::with_capacity(1 << 16, MultiGzDecoder::new(raw)), line: Vec::new() };
+    let mut lines =
+        Lines { text: BufReader::with_capacity(1 << 16, MultiGzDecoder::new(raw)), line: Vec::new() };
     let mut batch = Batch { items: Vec::new(), lines: 0, bytes: 0, last: false };
     while !empty && lines.next(name, batch.lines)? {
         batch.lines += 1;
@@ -52,8 +53,9 @@ pub(crate) fn decode(
         }
         let at = batch.lines;
         let found = line::read(&lines.line, reading.form, reading.key).map_err(|why| {
-            Fault::refused(format!("{name}:{at}: {why}"))
-                .repair("copy the file again; if it is as DynamoDB wrote it, the export is not of this table's form")
+            Fault::refused(format!("{name}:{at}: {why}")).repair(
+                "copy the file again; if it is as DynamoDB wrote it, the export is not of this table's form",
+            )
         })?;
         batch.items.push(found);
         batch.bytes += lines.line.len() as u64;
@@ -103,8 +105,10 @@ impl<R: BufRead> Lines<R> {
 fn unreadable(name: &str, lines: u64, error: &io::Error) -> Fault {
     let again = "copy the export again; if that doesn't help, export the table again";
     if error.kind() == io::ErrorKind::UnexpectedEof {
-        return Fault::refused(format!("{name} ends in the middle of its gzip, after line {lines}: it is truncated"))
-            .repair(again);
+        return Fault::refused(format!(
+            "{name} ends in the middle of its gzip, after line {lines}: it is truncated"
+        ))
+        .repair(again);
     }
     if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) {
         return Fault::refused(format!("{name} is no sound gzip after line {lines}: {error}")).repair(again);

@@ -39,7 +39,8 @@ fn batches_are_bounded_and_the_last_is_said() {
 
 #[test]
 fn a_page_ends_with_the_line_that_reaches_its_bytes() {
-    let long = format!("{{\"Item\":{{\"k\":{{\"S\":\"a\"}},\"x\":{{\"S\":\"{}\"}}}}}}\n", "y".repeat(3 << 20));
+    let long =
+        format!("{{\"Item\":{{\"k\":{{\"S\":\"a\"}},\"x\":{{\"S\":\"{}\"}}}}}}\n", "y".repeat(3 << 20));
     let batches = read(&gzip(&long.repeat(3)), 3, 0).unwrap();
     let shape: Vec<_> = batches.iter().map(|b| b.items.len()).collect();
     assert_eq!(shape, [2, 1]);

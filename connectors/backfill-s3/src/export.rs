@@ -221,8 +221,13 @@ async fn read_summary(place: &Place, config: &ExportConfig) -> Result<Summary, F
         // AWS writes this first, and the summary last.
         let started = place.small(&Beside::Within("_started".to_owned())).await?.is_some();
         return Err(if started {
-            Fault::refused(format!("{} has begun but has no {SUMMARY}.json: the export is still running, or failed", config.location))
-                .repair("aws dynamodb describe-export --export-arn … says which; wait for COMPLETED, or export again")
+            Fault::refused(format!(
+                "{} has begun but has no {SUMMARY}.json: the export is still running, or failed",
+                config.location
+            ))
+            .repair(
+                "aws dynamodb describe-export --export-arn … says which; wait for COMPLETED, or export again",
+            )
         } else {
             Fault::refused(format!("there is no DynamoDB export at {}: no {SUMMARY}.json", config.location))
                 .repair("name the folder AWSDynamoDB/EXPORT-ID of an export, or copy it whole")

@@ -26,5 +26,7 @@ mod line;
 mod manifest;
 mod place;
 
-pub use config::{DEFAULT_FILES_IN_FLIGHT_MAX, DEFAULT_PAGE_ITEMS, ExportConfig, LINE_BYTES_MAX, PAGE_BYTES_MAX};
+pub use config::{
+    DEFAULT_FILES_IN_FLIGHT_MAX, DEFAULT_PAGE_ITEMS, ExportConfig, LINE_BYTES_MAX, PAGE_BYTES_MAX,
+};
 pub use export::{Export, estimate};

@@ -40,7 +40,10 @@ impl Beside {
     fn of_key(key: &str, id: &str) -> Option<Self> {
         let after = key.rfind("AWSDynamoDB/").map_or(key, |at| &key[at + "AWSDynamoDB/".len()..]);
         // A manifest is outside input: it must not lead out of the export.
-        if after.is_empty() || after.starts_with('/') || after.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        if after.is_empty()
+            || after.starts_with('/')
+            || after.split('/').any(|part| matches!(part, "" | "." | ".."))
+        {
             return None;
         }
         match after.split_once('/') {
@@ -114,8 +117,11 @@ pub(crate) fn summary(json: &[u8], name: &str, table: &str) -> Result<Summary, F
             .repair("copy the export again, or name the folder AWSDynamoDB/EXPORT-ID of an export")
     })?;
     if raw.output_format != "DYNAMODB_JSON" {
-        return Err(Fault::refused(format!("{name}: the export is in {}, which is not read", raw.output_format))
-            .repair("export the table again with --export-format DYNAMODB_JSON"));
+        return Err(Fault::refused(format!(
+            "{name}: the export is in {}, which is not read",
+            raw.output_format
+        ))
+        .repair("export the table again with --export-format DYNAMODB_JSON"));
     }
     same_table(&raw.table_arn, table, name)?;
     let kind = kind(&raw, name)?;
@@ -129,8 +135,10 @@ fn kind(raw: &RawSummary, name: &str) -> Result<Kind, Fault> {
     let time = |field: &str, value: &Option<String>| -> Result<i64, Fault> {
         let text = value.as_deref().unwrap_or_default();
         micros(text).ok_or_else(|| {
-            Fault::refused(format!("{name}: {field} is '{text}', which is no time such as 2026-11-04T07:28:34.028Z"))
-                .repair("copy the export again")
+            Fault::refused(format!(
+                "{name}: {field} is '{text}', which is no time such as 2026-11-04T07:28:34.028Z"
+            ))
+            .repair("copy the export again")
         })
     };
     let export_type = match (&raw.export_type, &raw.export_from_time) {
@@ -145,8 +153,10 @@ fn kind(raw: &RawSummary, name: &str) -> Result<Kind, Fault> {
             match raw.output_view.as_deref() {
                 None | Some("NEW_IMAGE" | "NEW_IMAGES" | "NEW_AND_OLD_IMAGES") => {}
                 Some(view) => {
-                    return Err(Fault::refused(format!("{name}: the export has the view {view}, without new images"))
-                        .repair("export again with ExportViewType=NEW_AND_OLD_IMAGES"));
+                    return Err(Fault::refused(format!(
+                        "{name}: the export has the view {view}, without new images"
+                    ))
+                    .repair("export again with ExportViewType=NEW_AND_OLD_IMAGES"));
                 }
             }
             let from_us = time("exportFromTime", &raw.export_from_time)?;
@@ -157,8 +167,10 @@ fn kind(raw: &RawSummary, name: &str) -> Result<Kind, Fault> {
             }
             Ok(Kind::Incremental { from_us, to_us })
         }
-        other => Err(Fault::refused(format!("{name}: the export is a {other}, which this version doesn't know"))
-            .repair("export again as FULL_EXPORT or INCREMENTAL_EXPORT")),
+        other => {
+            Err(Fault::refused(format!("{name}: the export is a {other}, which this version doesn't know"))
+                .repair("export again as FULL_EXPORT or INCREMENTAL_EXPORT"))
+        }
     }
 }
 
@@ -257,7 +269,8 @@ pub(crate) fn check(json: &[u8], sum: &[u8], name: &str) -> Result<(), Fault> {
     if said.is_some_and(|said| said == Checksum::from(Md5::digest(json))) {
         return Ok(());
     }
-    Err(Fault::refused(format!("{name} doesn't have the checksum of its .md5 file")).repair("copy the export again"))
+    Err(Fault::refused(format!("{name} doesn't have the checksum of its .md5 file"))
+        .repair("copy the export again"))
 }
 
 #[cfg(test)]

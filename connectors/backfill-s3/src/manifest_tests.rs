@@ -77,7 +77,11 @@ fn other_exports_are_refused_with_what_to_do() {
         (incremental(&[("exportToTime", None)]), "exportToTime", "copy the export again"),
         (incremental(&[("exportToTime", Some("2020-11-04T07:00:00.000Z"))]), "before it begins", "copy"),
         (with(&[("manifestFilesS3Key", Some("AWSDynamoDB/../../etc/passwd"))]), "leads out", "copy"),
-        (with(&[("tableArn", Some(&TABLE.replace("identities", "identities2")))]), "identities2", "an export of"),
+        (
+            with(&[("tableArn", Some(&TABLE.replace("identities", "identities2")))]),
+            "identities2",
+            "an export of",
+        ),
     ];
     for (json, said, repair) in cases {
         let fault = summary(&json, "the-file", "flagsmith_identities").unwrap_err();

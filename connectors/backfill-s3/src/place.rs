@@ -81,13 +81,17 @@ fn path(folder: &Path, file: &Beside) -> PathBuf {
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Fault> {
-    tokio::task::spawn_blocking(work).await.map_err(|e| Fault::bug("reading a file panicked").from_source(e))?
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| Fault::bug("reading a file panicked").from_source(e))?
 }
 
 fn small(path: &Path) -> Result<Option<Vec<u8>>, Fault> {
     let file = match File::open(path) {
         Ok(file) => file,
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
         Err(e) => return Err(unreadable(path, e)),
     };
     let mut bytes = Vec::new();
@@ -97,7 +101,11 @@ fn small(path: &Path) -> Result<Option<Vec<u8>>, Fault> {
 
 fn checked(path: &Path, wanted: &Checksum) -> Result<File, Fault> {
     let mut file = File::open(path).map_err(|e| {
-        if e.kind() == io::ErrorKind::NotFound { missing(&path.display().to_string()) } else { unreadable(path, e) }
+        if e.kind() == io::ErrorKind::NotFound {
+            missing(&path.display().to_string())
+        } else {
+            unreadable(path, e)
+        }
     })?;
     let mut sum = Md5::new();
     let mut buffer = vec![0; 1 << 17];
@@ -134,12 +142,12 @@ pub(crate) fn missing(name: &str) -> Fault {
 
 fn unreadable(path: &Path, error: io::Error) -> Fault {
     let what = format!("can't read {}", path.display());
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            Fault::config(what).repair(format!("let this process read it: chmod -R a+rX {}", path.display()))
-        }
-        io::ErrorKind::IsADirectory => Fault::refused(what).repair("copy the export again"),
-        _ => Fault::retry(what),
-    }
-    .from_source(error)
+    let fault = if error.kind() == io::ErrorKind::PermissionDenied {
+        Fault::config(what).repair(format!("let this process read it: chmod -R a+rX {}", path.display()))
+    } else if error.kind() == io::ErrorKind::IsADirectory {
+        Fault::refused(what).repair("copy the export again")
+    } else {
+        Fault::retry(what)
+    };
+    fault.from_source(error)
 }

@@ -5,9 +5,10 @@
 //! time, and one second's worth, and what the calls in flight cost more than expected.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rollcall_model::Fault;
+use tokio::time::Instant;
 
 /// A bucket of read capacity units. Pure: time is an argument, in microseconds since any beginning.
 #[derive(Clone, PartialEq, Debug)]
@@ -53,8 +54,10 @@ impl Rate {
     /// `None` is as fast as it goes.
     pub(crate) fn new(units_per_s: Option<f64>) -> Result<Self, Fault> {
         if let Some(units) = units_per_s.filter(|units| !units.is_finite() || *units <= 0.0) {
-            return Err(Fault::config(format!("a rate of {units} read capacity units per second reads nothing"))
-                .repair("set more than 0, or leave it out to read as fast as the table allows"));
+            return Err(Fault::config(format!(
+                "a rate of {units} read capacity units per second reads nothing"
+            ))
+            .repair("set more than 0, or leave it out to read as fast as the table allows"));
         }
         Ok(Self { pace: units_per_s.map(|units| Mutex::new(Pace::new(units, 0))), began: Instant::now() })
     }
@@ -108,6 +111,30 @@ mod tests {
             assert!(Rate::new(Some(units)).is_err(), "{units}");
         }
         assert!(Rate::new(None).is_ok() && Rate::new(Some(0.5)).is_ok());
+    }
+
+    /// In tokio's own time, which stands still while anything can be done.
+    #[tokio::test(start_paused = true)]
+    async fn tasks_that_share_a_rate_keep_it() {
+        let rate = std::sync::Arc::new(Rate::new(Some(100.0)).unwrap());
+        let began = Instant::now();
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..10 {
+            let rate = std::sync::Arc::clone(&rate);
+            tasks.spawn(async move {
+                for _ in 0..20 {
+                    rate.take(1.0).await;
+                    tokio::time::sleep(Duration::from_millis(3)).await;
+                    rate.settle(1.0, 10.0);
+                }
+            });
+        }
+        while let Some(ended) = tasks.join_next().await {
+            ended.unwrap();
+        }
+        // 2,000 units, of which one second's worth and the last calls may be ahead; and no more waiting than that takes.
+        let took_ms = began.elapsed().as_millis();
+        assert!((18_000..21_000).contains(&took_ms), "{took_ms}");
     }
 
     proptest! {

@@ -29,7 +29,10 @@ fn reckon(items: u64, bytes: u64, environment: bool, units_per_s: Option<f64>) -
         // Each item is rounded up by itself; the index is read at half the price.
         let each = if items == 0 { 0.0 } else { (scanned / items as f64).ceil().max(1.0) };
         let most = items as f64 * each + (scanned / 2.0).ceil();
-        (most, "at most, for how many items are of the environment is unknown; the table's ItemCount and TableSizeBytes")
+        (
+            most,
+            "at most, for how many items are of the environment is unknown; the table's ItemCount and TableSizeBytes",
+        )
     } else {
         (scanned, "the table's ItemCount and TableSizeBytes")
     };

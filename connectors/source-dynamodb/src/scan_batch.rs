@@ -53,11 +53,15 @@ pub(crate) async fn get(table: &Table, rate: &Arc<Rate>, keys: Vec<String>) -> R
         for found in answer.responses.unwrap_or_default().into_values().flatten() {
             let item = item(found);
             let Some(id) = key_text(&item, table.key) else {
-                return Err(Fault::bug(format!("DynamoDB found an item of table {} without a key", table.name)));
+                return Err(Fault::bug(format!(
+                    "DynamoDB found an item of table {} without a key",
+                    table.name
+                )));
             };
             got.items.insert(id.to_owned(), item);
         }
-        let undone = answer.unprocessed_keys.unwrap_or_default().into_values().find(|more| !more.keys().is_empty());
+        let undone =
+            answer.unprocessed_keys.unwrap_or_default().into_values().find(|more| !more.keys().is_empty());
         if let Some(undone) = undone {
             if got.items.len() > before || undone.keys().len() < asked.keys().len() {
                 failures.none();

@@ -107,7 +107,9 @@ mod tests {
             At::resume(cursor.clone(), "t", Some(id), environment).unwrap_err().what
         };
         assert!(said(&cursor, "t2", None).contains("made anew"));
-        assert!(said(&cursor, "t1", Some("e")).contains("began with the whole table, not with environment e"));
+        assert!(
+            said(&cursor, "t1", Some("e")).contains("began with the whole table, not with environment e")
+        );
         let part = at(Some("e")).cursor().unwrap();
         assert!(said(&part, "t1", None).contains("began with environment e"));
         assert!(said(&Cursor(serde_json::json!({"export": "x"})), "t1", None).contains("none of a scan"));

@@ -86,10 +86,21 @@ impl Reader {
                 .limit(self.page_items)
                 .set_exclusive_start_key(after.clone());
             match Box::pin(called.send()).await {
-                Ok(answer) => break (self.answered(answer.items, answer.last_evaluated_key, answer.consumed_capacity.as_ref(), expected), before_us),
+                Ok(answer) => {
+                    break (
+                        self.answered(
+                            answer.items,
+                            answer.last_evaluated_key,
+                            answer.consumed_capacity.as_ref(),
+                            expected,
+                        ),
+                        before_us,
+                    );
+                }
                 Err(error) => {
                     self.rate.settle(*expected, 0.0);
-                    let what = format!("scanning table {}, segment {segment} of {}", self.table.name, self.segments);
+                    let what =
+                        format!("scanning table {}, segment {segment} of {}", self.table.name, self.segments);
                     failures.pause(fault(&what, "dynamodb:Scan", &self.table.arn, error)).await?;
                 }
             }

@@ -74,7 +74,8 @@ impl Table {
         if found.is_some_and(|(_, keys)| keys.first().is_some_and(|first| first == attribute)) {
             return Ok(());
         }
-        let known: Vec<_> = self.indexes.iter().map(|(name, keys)| format!("{name} ({})", keys.join(", "))).collect();
+        let known: Vec<_> =
+            self.indexes.iter().map(|(name, keys)| format!("{name} ({})", keys.join(", "))).collect();
         Err(Fault::config(format!(
             "table {} has no index {index} on {attribute}; it has: {}",
             self.name,
@@ -108,7 +109,8 @@ fn check(told: &TableDescription, name: &str, key: &str) -> Result<(), Fault> {
         return Err(other_key(name, key, &names.join(" and ")));
     };
     let text = told.attribute_definitions().iter().any(|attribute| {
-        attribute.attribute_name() == only.attribute_name() && attribute.attribute_type() == &ScalarAttributeType::S
+        attribute.attribute_name() == only.attribute_name()
+            && attribute.attribute_type() == &ScalarAttributeType::S
     });
     if only.attribute_name() == key && only.key_type() == &KeyType::Hash && text {
         return Ok(());

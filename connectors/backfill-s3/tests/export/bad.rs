@@ -32,7 +32,8 @@ async fn what_is_no_export_says_so() {
 #[tokio::test]
 async fn a_running_export_says_so() {
     let mut made = Made::full(&numbered(&[2]));
-    for name in ["manifest-summary.json", "manifest-summary.md5", "manifest-files.json", "manifest-files.md5"] {
+    for name in ["manifest-summary.json", "manifest-summary.md5", "manifest-files.json", "manifest-files.md5"]
+    {
         made.objects.remove(&made.key(name));
     }
     says(&fault(&made).await, FaultKind::Refused, "still running, or failed", "describe-export");
@@ -56,11 +57,21 @@ async fn manifests_have_their_checksums() {
     for name in ["manifest-summary", "manifest-files"] {
         let mut made = Made::full(&numbered(&[2]));
         made.objects.get_mut(&made.key(&format!("{name}.json"))).unwrap().push(b' ');
-        says(&fault(&made).await, FaultKind::Refused, &format!("{name}.json doesn't have the checksum"), "copy");
+        says(
+            &fault(&made).await,
+            FaultKind::Refused,
+            &format!("{name}.json doesn't have the checksum"),
+            "copy",
+        );
         // As AWS's text calls it.
         let sum = made.objects.remove(&made.key(&format!("{name}.md5"))).unwrap();
         made.objects.insert(made.key(&format!("{name}.checksum")), sum);
-        says(&fault(&made).await, FaultKind::Refused, &format!("{name}.json doesn't have the checksum"), "copy");
+        says(
+            &fault(&made).await,
+            FaultKind::Refused,
+            &format!("{name}.json doesn't have the checksum"),
+            "copy",
+        );
     }
     let mut made = Made::full(&numbered(&[2]));
     made.objects.remove(&made.key("manifest-files.json"));
@@ -75,7 +86,12 @@ async fn a_missing_file_is_named() {
     says(&fault, FaultKind::Refused, "0002mvxyz4ym.json.gz is in the manifest but not there", "copy");
     let mut shared = Made::incremental(&[vec![deleted("a", false)]]);
     shared.objects.remove(&shared.data(0));
-    says(&crate::bad::fault(&shared).await, FaultKind::Refused, "0000mvxyz4ym.json.gz is in the manifest", "copy");
+    says(
+        &crate::bad::fault(&shared).await,
+        FaultKind::Refused,
+        "0000mvxyz4ym.json.gz is in the manifest",
+        "copy",
+    );
 }
 
 #[tokio::test]
@@ -133,7 +149,10 @@ async fn damage_that_dynamodb_itself_wrote_is_refused_too() {
         (whole[..whole.len() / 2].to_vec(), "in the middle of its gzip"),
         (gzip(text.trim_end().rsplit_once('\n').unwrap().0.as_bytes()), "49 items, the manifest says 50"),
         (gzip(format!("{text}not JSON\n").as_bytes()), ":51: it is no JSON"),
-        (gzip(text.replace("composite_key", "key").as_bytes()), ":1: the item has no key attribute 'composite_key'"),
+        (
+            gzip(text.replace("composite_key", "key").as_bytes()),
+            ":1: the item has no key attribute 'composite_key'",
+        ),
         (gzip(text.replace("\"Item\"", "\"Row\"").as_bytes()), ":1: it has no 'Item'"),
         (Vec::new(), "0 items, the manifest says 50"),
     ];

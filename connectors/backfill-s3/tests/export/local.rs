@@ -20,8 +20,10 @@ async fn a_full_export_is_the_whole_table_in_the_manifests_order() {
     let folder = tempfile::tempdir().unwrap();
     let export = Made::full(&numbered(&[4, 0, 7, 3])).write(folder.path());
     let read = pages(&at(&export), None).await.unwrap();
-    let wanted: Vec<_> =
-        [(0, 4), (2, 7), (3, 3)].iter().flat_map(|(f, size)| (0..*size).map(move |n| format!("env_{f}-{n}"))).collect();
+    let wanted: Vec<_> = [(0, 4), (2, 7), (3, 3)]
+        .iter()
+        .flat_map(|(f, size)| (0..*size).map(move |n| format!("env_{f}-{n}")))
+        .collect();
     assert_eq!(ids(&read), wanted);
     assert!(read.iter().all(|page| page.items.len() <= 3 && page.read_units == 0.0));
     assert!(read.iter().all(|page| (page.cut_us, page.until_us) == (AT_US - SLACK_US, AT_US + SLACK_US)));
@@ -40,7 +42,8 @@ async fn an_incremental_export_is_a_window_with_its_deletes() {
     assert_eq!(opened.coverage(), Coverage::Window { from_us, to_us });
     let read = pages(&at(&export), None).await.unwrap();
     let items: Vec<&FoundItem> = read.iter().flat_map(|page| &page.items).collect();
-    let absent: Vec<_> = items.iter().filter(|i| i.state == ItemState::Absent).map(|i| i.id.to_string()).collect();
+    let absent: Vec<_> =
+        items.iter().filter(|i| i.state == ItemState::Absent).map(|i| i.id.to_string()).collect();
     assert_eq!(absent, ["b", "c"]);
     let ItemState::Present(item) = &items[0].state else { panic!("present") };
     assert_eq!(item.len(), 5, "the new image, not the old one");

@@ -163,9 +163,10 @@ impl Made {
             })
             .collect();
         self.summary["itemCount"] = self.files.iter().map(|(_, items)| items).sum::<u64>().into();
-        for (name, bytes) in
-            [("manifest-files", list.into_bytes()), ("manifest-summary", self.summary.to_string().into_bytes())]
-        {
+        for (name, bytes) in [
+            ("manifest-files", list.into_bytes()),
+            ("manifest-summary", self.summary.to_string().into_bytes()),
+        ] {
             self.objects.insert(self.key(&format!("{name}.md5")), md5(&bytes).into_bytes());
             self.objects.insert(self.key(&format!("{name}.json")), bytes);
         }
