@@ -5,10 +5,9 @@
 //! time, and one second's worth, and what the calls in flight cost more than expected.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rollcall_model::Fault;
-use tokio::time::Instant;
 
 /// A bucket of read capacity units. Pure: time is an argument, in microseconds since any beginning.
 #[derive(Clone, PartialEq, Debug)]
@@ -111,30 +110,6 @@ mod tests {
             assert!(Rate::new(Some(units)).is_err(), "{units}");
         }
         assert!(Rate::new(None).is_ok() && Rate::new(Some(0.5)).is_ok());
-    }
-
-    /// In tokio's own time, which stands still while anything can be done.
-    #[tokio::test(start_paused = true)]
-    async fn tasks_that_share_a_rate_keep_it() {
-        let rate = std::sync::Arc::new(Rate::new(Some(100.0)).unwrap());
-        let began = Instant::now();
-        let mut tasks = tokio::task::JoinSet::new();
-        for _ in 0..10 {
-            let rate = std::sync::Arc::clone(&rate);
-            tasks.spawn(async move {
-                for _ in 0..20 {
-                    rate.take(1.0).await;
-                    tokio::time::sleep(Duration::from_millis(3)).await;
-                    rate.settle(1.0, 10.0);
-                }
-            });
-        }
-        while let Some(ended) = tasks.join_next().await {
-            ended.unwrap();
-        }
-        // 2,000 units, of which one second's worth and the last calls may be ahead; and no more waiting than that takes.
-        let took_ms = began.elapsed().as_millis();
-        assert!((18_000..21_000).contains(&took_ms), "{took_ms}");
     }
 
     proptest! {
