@@ -5,6 +5,7 @@ mod changing;
 mod environment;
 mod items;
 mod scan;
+mod simulated;
 mod table;
 
 use rollcall_aws::{AwsConfig, Credentials};
