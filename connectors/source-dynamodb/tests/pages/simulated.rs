@@ -1,13 +1,14 @@
 //! What only the simulator does: an index that lags, throttling, lost answers, missing rights, another clock.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use proptest::prelude::*;
 use rollcall_dynamo_sim::{Action, DynamoSim, Faults, SimSettings};
 use rollcall_model::shards::Coverage;
-use rollcall_model::{Attribute, FaultKind, Item, ItemPages, NativeId};
+use rollcall_model::{Attribute, FaultKind, Item, ItemPages, ItemState, NativeId};
 use rollcall_source_dynamodb::{Enricher, EnvironmentFilter, Scan, ScanConfig, estimate};
 
 use crate::{config, ids, number, pages};
@@ -88,6 +89,70 @@ async fn the_clock_is_the_servers() {
     assert!((START_US - 6_000_000..START_US).contains(&cut_us), "{cut_us}");
     assert!(read.iter().all(|page| page.cut_us < START_US && page.until_us >= START_US + 5_000_000));
     assert!(read.iter().all(|page| page.until_us < START_US + 60_000_000));
+}
+
+/// Every item is as of its page's cut or later, and no later than its page's end; by a clock that runs a thousand times
+/// faster than ours, so that a moment's difference is seconds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_is_as_of_its_cut_by_the_servers_clock() {
+    let sim = Arc::new(DynamoSim::start(SimSettings {
+        speed: 1_000,
+        lag: Duration::from_secs(5),
+        roll: None,
+        ..SimSettings::default()
+    }));
+    let ids = fill(&sim, "a", 100);
+    sim.set_faults(Faults { slow_percent: 100, slow_ms_max: 10, ..Faults::default() });
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = std::thread::spawn({
+        let (sim, stop) = (Arc::clone(&sim), Arc::clone(&stop));
+        move || {
+            for n in 1_000_u64.. {
+                let at = n.wrapping_mul(7_919) % 100;
+                if n.is_multiple_of(5) {
+                    sim.delete(&format!("a_{at:04}"));
+                } else {
+                    sim.put(identity("a", &format!("{at:04}"), n)).unwrap();
+                }
+                if stop.load(Ordering::SeqCst) {
+                    return;
+                }
+                std::thread::sleep(Duration::from_micros(200));
+            }
+        }
+    });
+    let mut read = Vec::new();
+    for environment in [None, Some("a")] {
+        let mut config = of(&sim, environment);
+        (config.page_items, config.clock_slack_ms) = (9, 0);
+        read.extend(pages(&config, None).await.unwrap());
+    }
+    stop.store(true, Ordering::SeqCst);
+    writer.join().unwrap();
+    let (mut found, mut changed) = (0, 0);
+    let mut histories: BTreeMap<String, Vec<(i64, Option<Arc<Item>>)>> = BTreeMap::new();
+    for written in sim.history() {
+        histories.entry(written.key.to_string()).or_default().push((written.at_us, written.new));
+    }
+    for page in &read {
+        for item in &page.items {
+            let history = &histories[&item.id.to_string()];
+            let ItemState::Present(state) = &item.state else { continue };
+            let at = history.iter().position(|(_, new)| new.as_deref() == Some(state)).unwrap();
+            found += 1;
+            assert!(history[at].0 <= page.until_us, "{} was written after its page", item.id);
+            if let Some((next_us, _)) = history.get(at + 1) {
+                changed += 1;
+                assert!(
+                    *next_us >= page.cut_us,
+                    "{} was written at {next_us}, before {}",
+                    item.id,
+                    page.cut_us
+                );
+            }
+        }
+    }
+    assert!(found > ids.len() && changed > 0, "{found}, {changed}");
 }
 
 #[tokio::test]
