@@ -102,6 +102,7 @@ async fn a_page_is_as_of_its_cut_by_the_servers_clock() {
         ..SimSettings::default()
     }));
     let ids = fill(&sim, "a", 100);
+    sim.advance(Duration::from_secs(120));
     sim.set_faults(Faults { slow_percent: 100, slow_ms_max: 10, ..Faults::default() });
     let stop = Arc::new(AtomicBool::new(false));
     let writer = std::thread::spawn({
