@@ -22,6 +22,7 @@ mod item;
 mod keep;
 mod lag;
 mod list;
+mod listing;
 mod loss;
 mod preflight;
 mod queue;
