@@ -13,7 +13,7 @@
 //! its end together, and the owner of the child looks for that end in the progress of all. So an item's changes stand in
 //! the log in the stream's order, whoever reads, and nothing but the log coordinates.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -35,10 +35,15 @@ pub struct Stream {
     pub epoch: u64,
     /// What is read of shards that were there at the beginning.
     pub start: StreamStart,
-    /// When it began, by the source's clock, in microseconds.
+    /// When it began, or its epoch was raised: losses up to then are accepted, later ones are not. By the source's clock,
+    /// in microseconds.
     pub began_us: i64,
     /// How many tasks share its shards.
     pub readers: u16,
+    /// With [`StreamStart::Latest`]: shards that had ended when it began and have children. They and those before them
+    /// are not read.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub ended: BTreeSet<ShardId>,
 }
 
 /// Where reading begins.
