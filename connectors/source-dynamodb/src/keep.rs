@@ -17,10 +17,11 @@ use tokio::time::{Duration, Instant, sleep_until};
 
 use crate::begin::current;
 use crate::list::{Listed, Lister, Status};
+use crate::listing::Listing;
 use crate::loss::refusal;
 use crate::queue::{Closed, Parcel};
 use crate::read::{ShardReader, Shared, Stop, is_trimmed};
-use crate::tree::{Listing, Loss, Plan, RETENTION_US, View};
+use crate::tree::{Loss, Plan, RETENTION_US, View};
 
 /// After a shard's end its children are looked for so often before it is left to the usual looks, at such distances.
 const SOON_MS: u64 = 500;
@@ -55,6 +56,8 @@ pub(crate) struct Keeper {
     lister: Lister,
     lists: JoinSet<Result<Listed, Fault>>,
     next_list: Instant,
+    /// Read to the end, and no child is listed yet.
+    childless: BTreeSet<ShardId>,
     soon: u32,
     looks: u32,
     /// When the stream was first seen not to go on.
@@ -98,6 +101,7 @@ impl Keeper {
             lister,
             lists: JoinSet::new(),
             next_list,
+            childless: BTreeSet::new(),
             soon: 0,
             looks: 0,
             disabled_us: None,
@@ -133,6 +137,7 @@ impl Keeper {
                     let listed = listed.map_err(|error| Fault::bug(format!("a listing's task: {error}")))??;
                     self.listing = listed.listing;
                     self.status = listed.status;
+                    self.childless.retain(|shard| !self.listing.has_child(shard));
                     self.act(true).await?;
                 }
                 () = sleep_until(self.next_list), if self.lists.is_empty() => self.list(),
@@ -141,10 +146,11 @@ impl Keeper {
     }
 
     fn list(&mut self) {
-        let pause = if self.soon > 0 {
+        let pause = if self.soon > 0 && !self.childless.is_empty() {
             self.soon -= 1;
             SOON_MS.min(self.shared.config.discover_ms)
         } else {
+            self.childless.clear();
             self.shared.config.discover_ms
         };
         self.next_list = Instant::now() + Duration::from_millis(pause);
@@ -271,9 +277,12 @@ impl Keeper {
         self.running.remove(&shard);
         match stop {
             Stop::Finished => {
+                if !self.listing.has_child(&shard) {
+                    self.childless.insert(shard.clone());
+                    self.soon = SOON_TRIES;
+                    self.next_list = Instant::now();
+                }
                 self.ended.insert(shard);
-                self.soon = SOON_TRIES;
-                self.next_list = Instant::now();
                 Ok(())
             }
             Stop::Missing => {

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::begin::stream_resource;
 use crate::clients::Clients;
 use crate::config::DynamoSourceConfig;
-use crate::tree::Listing;
+use crate::listing::Listing;
 
 /// DescribeStream takes so many calls in a second, of all readers together.
 const CALLS_PER_S: u64 = 10;

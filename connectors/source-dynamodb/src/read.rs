@@ -11,7 +11,8 @@
 //! anew from there, so a record comes neither twice nor not at all.
 //!
 //! An empty answer says that there is nothing only if it was asked at the tip; DynamoDB also gives empty answers on the way
-//! to where a shard's records are. A reader that got records, or some empty answers in a row, counts as at the tip.
+//! to where a shard's records are. Some in a row, from one iterator, count as the tip; from there on each does, until an
+//! answer is full or a call fails.
 
 use std::sync::Arc;
 
@@ -33,7 +34,7 @@ use crate::queue::{Outbox, Parcel};
 use crate::tree::{Cause, Loss, RETENTION_US};
 
 /// Records in an answer, at most.
-const RECORDS_MAX: i32 = 1_000;
+const RECORDS_MAX: u16 = 1_000;
 /// So many empty answers in a row from one iterator count as the tip.
 const EMPTY_ANSWERS_AT_TIP: u32 = 5;
 /// What fails more often in a row is given up; throttling never is.
@@ -275,7 +276,8 @@ impl ShardReader {
         }
         if count > 0 {
             self.empty_answers = 0;
-            self.at_tip = true;
+            // As much as an answer holds: there is more.
+            self.at_tip &= count < usize::from(RECORDS_MAX);
         } else {
             self.empty_answers = self.empty_answers.saturating_add(1);
             self.at_tip |= self.empty_answers >= EMPTY_ANSWERS_AT_TIP;
@@ -330,9 +332,9 @@ async fn get_records(
     shared: &Shared,
     shard: &ShardId,
     iterator: String,
-    limit: i32,
+    limit: u16,
 ) -> Result<GetRecordsOutput, Failed> {
-    let call = shared.clients.streams.get_records().shard_iterator(iterator).limit(limit);
+    let call = shared.clients.streams.get_records().shard_iterator(iterator).limit(i32::from(limit));
     match call.send().await {
         Ok(output) => Ok(output),
         Err(error) => Err(match code(&error) {

@@ -8,7 +8,8 @@ use rollcall_model::{Fault, Shards};
 use crate::clients::Clients;
 use crate::config::DynamoSourceConfig;
 use crate::list::Lister;
-use crate::tree::{Listing, all_through_us};
+use crate::listing::Listing;
+use crate::tree::all_through_us;
 
 /// How far all readers of a stream have come, together.
 ///
