@@ -88,6 +88,9 @@ pub(crate) struct SourceStatus {
     /// The last backfill that came to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) backfill_done: Option<String>,
+    /// What a backfill has to bring before counts are exact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) missing: Option<String>,
 }
 
 /// A backfill.
@@ -103,6 +106,12 @@ pub(crate) struct BackfillStatus {
     /// Identities read.
     #[serde(default)]
     pub(crate) rows: u64,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+    /// What repairs that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) repair: Option<String>,
 }
 
 /// A fill of one partition.
@@ -152,6 +161,9 @@ pub(crate) struct Count {
 pub(crate) struct Members {
     /// A page of them.
     pub(crate) members: Vec<Member>,
+    /// The source that they are of.
+    #[serde(default)]
+    pub(crate) source: Option<String>,
     /// Where the next page starts.
     #[serde(default)]
     pub(crate) cursor: Option<String>,
@@ -169,6 +181,9 @@ pub(crate) struct Member {
     pub(crate) identity_key: Option<String>,
     /// Since when, microseconds since 1970.
     pub(crate) since_us: i64,
+    /// With --enrich: the item as its table has it; null where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) item: Option<serde_json::Value>,
 }
 
 /// `GET /explain`.

@@ -19,6 +19,7 @@ mod logging;
 mod output;
 mod settings;
 mod wire;
+mod wire_dynamodb;
 mod wire_kafka;
 
 use std::process::ExitCode;

@@ -28,6 +28,7 @@ use rollcall_sink_counts::CountsSink;
 use rollcall_source_postgres::PostgresSource;
 use serde_json::json;
 
+use crate::wire_dynamodb::DynamoDb;
 use crate::wire_kafka::{join, kafka_config};
 
 /// The embedded log's folder inside log.path.
@@ -79,7 +80,9 @@ pub(crate) async fn wire(topology: &Topology, worker: &str) -> Result<Wired, Fau
     for (name, source) in &topology.sources {
         match source {
             SourceConfig::Postgres(config) => sources.push(postgres(name, config, edge.clone(), folder)?),
-            SourceConfig::DynamoDb(config) => item_sources.push(dynamodb(name, config)?),
+            SourceConfig::DynamoDb(config) => {
+                item_sources.push(DynamoDb::new(name, config, folder)?.wiring())
+            }
         }
     }
     let wiring = Wiring {

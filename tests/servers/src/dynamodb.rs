@@ -33,7 +33,8 @@ impl DynamoDb {
         Self::start_with(false)
     }
 
-    /// Starts one that has its tables, and their streams, in files that outlast a crash.
+    /// Starts one that has its tables, and their streams, in files that outlast a crash. Each item that is written waits
+    /// for the disk: hundreds a second, where in memory it is thousands.
     ///
     /// # Panics
     /// As [`DynamoDb::start`].

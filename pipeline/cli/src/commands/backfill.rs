@@ -4,17 +4,19 @@ use std::time::Duration;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use rollcall_model::shards::ItemOrigin;
 use rollcall_model::{SourceName, TableRole};
 use rollcall_platforms::Platform;
 use rollcall_postgres_wire::{ConnectConfig, connect};
-use rollcall_runtime::topology::{PostgresSourceConfig, SourceConfig};
+use rollcall_runtime::topology::{DynamoDbSourceConfig, PostgresSourceConfig, SourceConfig};
 use serde::Serialize;
 use serde_json::json;
 
 use super::Asking;
 use crate::api::{BackfillStarted, Filled, Status};
 use crate::failure::{Failure, Outcome};
-use crate::output::Output;
+use crate::output::{Output, bytes};
+use crate::wire_dynamodb::DynamoDb;
 
 /// How often progress is asked for.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
@@ -22,8 +24,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// Read a source whole beside its stream, page by page: a first load, a re-load or a repair
 ///
 /// Live changes keep flowing; it can be paused with `rollcall pause`, goes on after a restart and can be run at any
-/// time. JSON lines: {id}, and at its end {id, state}; with --plan {table, rows_estimated, pages_estimated?}.
-/// Exits with 1 when it fails.
+/// time. JSON lines: {id}, and at its end {id, state}; with --plan {table, rows_estimated, pages_estimated?}, of a
+/// DynamoDB source {items, bytes, read_units, seconds?, basis}. Exits with 1 when it fails.
 #[derive(Debug, Args)]
 pub(super) struct Backfill {
     /// The source, as the topology names it
@@ -31,6 +33,15 @@ pub(super) struct Backfill {
     /// Only show what would be read and written
     #[arg(long)]
     plan: bool,
+    /// DynamoDB: what the stream lost is lost; go on with what it has, and bring what is missing by this backfill
+    #[arg(long)]
+    repair: bool,
+    /// DynamoDB: read this export instead of the table: s3://BUCKET/PREFIX/AWSDynamoDB/ID, or a local copy of that folder
+    #[arg(long, value_name = "LOCATION")]
+    from: Option<String>,
+    /// DynamoDB: only this environment, by its api key
+    #[arg(long, value_name = "KEY", conflicts_with = "from")]
+    environment: Option<String>,
     /// Don't wait for its end
     #[arg(long, conflicts_with = "plan")]
     detach: bool,
@@ -53,8 +64,12 @@ impl Backfill {
         if self.plan {
             return self.show_plan(asking).await;
         }
-        let started: BackfillStarted =
-            asking.client.post(&["backfill"], &json!({"source": self.source})).await?;
+        // The worker reads it, whose folder is another.
+        let from = self.from.as_deref().map(absolute).transpose()?;
+        let body = json!({
+            "source": self.source, "repair": self.repair, "from": from, "environment": self.environment,
+        });
+        let started: BackfillStarted = asking.client.post(&["backfill"], &body).await?;
         if asking.output.json {
             asking.output.json_line(&started)?;
         } else {
@@ -86,6 +101,12 @@ impl Backfill {
                 return report(asking.output, started);
             }
             match source.backfill {
+                Some(backfill) if backfill.id == started.id && backfill.state == "failed" => {
+                    bar.finish_and_clear();
+                    let what =
+                        backfill.error.unwrap_or_else(|| format!("backfill {} has failed", started.id));
+                    return Err(Failure::Job { what, repair: backfill.repair });
+                }
                 Some(backfill) if backfill.id == started.id => {
                     bar.set_message(format!("{}: {} identities", backfill.state, backfill.rows));
                     seen = true;
@@ -106,12 +127,16 @@ impl Backfill {
     async fn show_plan(&self, asking: &Asking) -> Result<Outcome, Failure> {
         let topology = asking.settings.topology()?;
         let name = SourceName::from(self.source.as_str());
-        let Some(SourceConfig::Postgres(source)) = topology.sources.get(&name) else {
-            let names: Vec<&str> = topology.sources.keys().map(SourceName::as_str).collect();
-            return Err(Failure::repairable(
-                format!("the topology has no source '{}'", self.source),
-                format!("use one of: {}", names.join(", ")),
-            ));
+        let source = match topology.sources.get(&name) {
+            Some(SourceConfig::Postgres(source)) => source,
+            Some(SourceConfig::DynamoDb(source)) => return self.show_items(asking, &name, source).await,
+            None => {
+                let names: Vec<&str> = topology.sources.keys().map(SourceName::as_str).collect();
+                return Err(Failure::repairable(
+                    format!("the topology has no source '{}'", self.source),
+                    format!("use one of: {}", names.join(", ")),
+                ));
+            }
         };
         let tables = estimate(&name, source).await?;
         let header = ["TABLE", "ROWS (ABOUT)", "PAGES (ABOUT)"];
@@ -129,6 +154,53 @@ impl Backfill {
         }
         Ok(Outcome::Done)
     }
+}
+
+impl Backfill {
+    async fn show_items(
+        &self,
+        asking: &Asking,
+        name: &SourceName,
+        config: &DynamoDbSourceConfig,
+    ) -> Result<Outcome, Failure> {
+        let source = DynamoDb::new(name, config, &std::env::temp_dir())?;
+        let origin = match &self.from {
+            Some(location) => ItemOrigin::Export { location: location.clone() },
+            None => ItemOrigin::Scan { environment_key: self.environment.clone() },
+        };
+        let estimate = source.estimate(origin).await?;
+        if asking.output.json {
+            asking.output.json_line(&estimate)?;
+            return Ok(Outcome::Done);
+        }
+        let takes = estimate.seconds.map_or_else(
+            || "as fast as it is given; read_units_per_s sets a rate".to_owned(),
+            |seconds| format!("{seconds:.0} s at the set rate"),
+        );
+        let units = if estimate.read_units > 0.0 {
+            format!("{:.0} read capacity units, ", estimate.read_units)
+        } else {
+            String::new()
+        };
+        asking.output.line(&format!(
+            "about {} items, {}; {units}{takes}\nby {}\nwrites one record per item to identity-changes, and to the other \
+             topics and sinks only what differs",
+            estimate.items,
+            bytes(estimate.bytes),
+            estimate.basis
+        ))?;
+        Ok(Outcome::Done)
+    }
+}
+
+/// A local folder as the worker has to be told of it; what is in S3 stays as it is.
+fn absolute(location: &str) -> Result<String, Failure> {
+    if location.contains("://") {
+        return Ok(location.to_owned());
+    }
+    let path = std::path::absolute(location)
+        .map_err(|error| Failure::job(format!("'{location}' is no path: {error}")))?;
+    Ok(path.display().to_string())
 }
 
 /// Sizes as the server's own statistics have them: a plan should not read the tables.

@@ -10,7 +10,11 @@ use crate::api::{
 };
 use crate::failure::{Failure, Outcome};
 use crate::output::{Output, or_dash, text_of};
+use crate::wire_dynamodb::DynamoDb;
 use rollcall_model::time::utc;
+use rollcall_model::{NativeId, SourceName};
+use rollcall_runtime::topology::SourceConfig;
+use rollcall_source_dynamodb::Enricher;
 
 /// Operands and values are shown to people up to this length; `--json` has them whole.
 const SHOWN_CHARACTERS_MAX: usize = 200;
@@ -50,7 +54,7 @@ impl Counts {
             ]
         })?;
         if !asking.output.json {
-            asking.output.line(&format!("as of {}", or_dash(answer.as_of_us.map(time))))?;
+            asking.output.line(&format!("as of {}", or_dash(answer.as_of_us.map(utc))))?;
         }
         Ok(Outcome::Done)
     }
@@ -58,7 +62,8 @@ impl Counts {
 
 /// Show the members of a segment in an environment
 ///
-/// JSON lines: {id, identifier, identity_key, since_us}; where more follow, a last line {cursor}.
+/// JSON lines: {id, identifier, identity_key, since_us, item?}; where more follow, a last line {cursor}. `item` comes with
+/// --enrich: the record in DynamoDB's JSON, null where the table has none.
 #[derive(Debug, Args)]
 pub(super) struct Members {
     /// The segment, by id
@@ -76,6 +81,12 @@ pub(super) struct Members {
     /// Where to go on: what the page before gave
     #[arg(long)]
     cursor: Option<String>,
+    /// Add the record of each as its DynamoDB table has it now (BatchGetItem)
+    #[arg(long)]
+    enrich: bool,
+    /// With --enrich: read capacity units spent in a second, at most
+    #[arg(long, default_value_t = 100, requires = "enrich", value_parser = clap::value_parser!(u32).range(1..))]
+    read_units_per_s: u32,
 }
 
 impl Members {
@@ -88,9 +99,16 @@ impl Members {
             ("limit", Some(self.limit.to_string())),
             ("cursor", self.cursor),
         ];
-        let answer: MembersAnswer = asking.client.get(&["members"], &query).await?;
-        asking.output.list(&answer.members, &["ID", "IDENTIFIER", "SINCE"], |member| {
-            vec![text_of(&member.id), member.identifier.clone(), utc(member.since_us)]
+        let mut answer: MembersAnswer = asking.client.get(&["members"], &query).await?;
+        let mut header = vec!["ID", "IDENTIFIER", "SINCE"];
+        if self.enrich {
+            Box::pin(enrich(asking, &mut answer, self.read_units_per_s)).await?;
+            header.push("ITEM");
+        }
+        asking.output.list(&answer.members, &header, |member| {
+            let mut row = vec![text_of(&member.id), member.identifier.clone(), utc(member.since_us)];
+            row.extend(member.item.as_ref().map(|item| shortened(&item.to_string()).into_owned()));
+            row
         })?;
         match answer.cursor {
             Some(cursor) if asking.output.json => {
@@ -101,6 +119,30 @@ impl Members {
         }
         Ok(Outcome::Done)
     }
+}
+
+/// Adds the items of members to them.
+async fn enrich(asking: &Asking, answer: &mut MembersAnswer, read_units_per_s: u32) -> Result<(), Failure> {
+    let topology = asking.settings.topology()?;
+    let name = SourceName::from(answer.source.as_deref().unwrap_or_default());
+    let Some(SourceConfig::DynamoDb(config)) = topology.sources.get(&name) else {
+        return Err(Failure::repairable(
+            format!("the members of this environment are of source '{name}', which is no DynamoDB table"),
+            "leave --enrich out: `rollcall explain` shows what is stored of an identity",
+        ));
+    };
+    let source = DynamoDb::new(&name, config, &std::env::temp_dir())?;
+    let (aws, table, key) = source.table();
+    let enricher = Enricher::open(&aws, table, key, f64::from(read_units_per_s)).await?;
+    let ids = answer.members.iter().map(|member| NativeId::Text(text_of(&member.id).into())).collect();
+    let items = enricher.get(ids).await?;
+    for member in &mut answer.members {
+        let item = items.get(&NativeId::Text(text_of(&member.id).into()));
+        let item = serde_json::to_value(item)
+            .map_err(|error| Failure::job(format!("an item can't be written as JSON: {error}")))?;
+        member.item = Some(item);
+    }
+    Ok(())
 }
 
 /// Show why an identity is or is not in a segment, condition by condition

@@ -152,7 +152,7 @@ fn print(output: Output, answer: &PreviewAnswer) -> Result<(), Failure> {
     if let Some(cursor) = &answer.cursor {
         output.line(&format!("more: --cursor '{cursor}'"))?;
     }
-    output.line(&format!("as of {}", or_dash(answer.as_of_us.map(time))))
+    output.line(&format!("as of {}", or_dash(answer.as_of_us.map(utc))))
 }
 
 /// What was found, and how.

@@ -125,7 +125,7 @@ impl Replay {
                 part.from.to_string(),
                 part.until.to_string(),
                 part.records.to_string(),
-                or_dash(part.since_us.map(time)),
+                or_dash(part.since_us.map(utc)),
             ]
         })?;
         if output.json {

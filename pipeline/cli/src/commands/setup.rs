@@ -117,8 +117,9 @@ fn sources<'t>(
     let folder = worker_folder(&topology.log, "setup");
     let mut found = Vec::new();
     for (name, source) in topology.sources.iter().filter(|(name, _)| wanted.has(name.as_str())) {
-        let SourceConfig::Postgres(config) = source;
-        found.push((name, postgres_config(name, config, &folder)?));
+        if let SourceConfig::Postgres(config) = source {
+            found.push((name, postgres_config(name, config, &folder)?));
+        }
     }
     Ok(found)
 }

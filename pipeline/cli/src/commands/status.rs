@@ -63,13 +63,19 @@ fn print(output: Output, status: &Answer) -> Result<(), Failure> {
         output.line(&format!("\n{task} is replaying: {} of {} records", replay.replayed, replay.total))?;
     }
     for source in &status.sources {
-        output.line(&format!("\nsource {}: as of {}", source.name, or_dash(source.as_of_us.map(time))))?;
+        output.line(&format!("\nsource {}: as of {}", source.name, or_dash(source.as_of_us.map(utc))))?;
+        if let Some(missing) = &source.missing {
+            output.line(&format!("  missing: {missing}"))?;
+        }
         if let Some(backfill) = &source.backfill {
             let through = or_dash(backfill.done_through.as_ref().filter(|id| !id.is_null()).map(text_of));
             output.line(&format!(
                 "  backfill {} {}: {} identities, through id {through}",
                 backfill.id, backfill.state, backfill.rows
             ))?;
+            if let Some(error) = &backfill.error {
+                output.line(&format!("  {error}\n  repair: {}", or_dash(backfill.repair.as_deref())))?;
+            }
         }
     }
     for fill in &status.fills {

@@ -38,8 +38,10 @@ pub(super) async fn status(State(app): State<Arc<App>>, headers: HeaderMap) -> A
             }
             let backfill = task.get("backfill").cloned().unwrap_or(Value::Null);
             let done = task.get("backfill_done").cloned().unwrap_or(Value::Null);
+            let missing = task.get("missing").cloned().unwrap_or(Value::Null);
             sources.push(json!({
                 "name": source, "as_of_us": as_of_us, "backfill": backfill, "backfill_done": done,
+                "missing": missing,
             }));
         }
         tasks.push(task);
@@ -145,7 +147,11 @@ pub(super) async fn members(State(app): State<Arc<App>>, Query(query): Query<Mem
         limit: query.limit.unwrap_or(100).clamp(1, MEMBERS_LIMIT_MAX),
         cursor: query.cursor,
     };
-    Ok(Json(list(request).await?))
+    let mut answer = list(request).await?;
+    if let Some(answer) = answer.as_object_mut() {
+        answer.insert("source".to_owned(), environment.owner.as_str().into());
+    }
+    Ok(Json(answer))
 }
 
 #[derive(Deserialize)]

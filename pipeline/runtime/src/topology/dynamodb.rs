@@ -53,11 +53,11 @@ section! {
         /// `scan`: the table is read whole at the first start; `by_hand`: `rollcall backfill` says from where.
         first_load: String = Kind::Choice(FIRST_LOADS), Need::Word("scan");
         /// Parallel parts of a scan.
-        scan_segments: u32 = Kind::Int { min: 1, max: 256 }, Need::Number(DEFAULT_SCAN_SEGMENTS);
+        scan_segments: u16 = Kind::Int { min: 1, max: 1_000 }, Need::Number(DEFAULT_SCAN_SEGMENTS);
         /// Read capacity units that backfills spend in a second; without it, as many as they get.
         read_units_per_s: Option<u32> = Kind::Int { min: 1, max: 1_000_000 }, Need::Optional;
         /// Items of a page of a backfill.
-        page_items: u32 = Kind::Int { min: 1, max: 10_000 }, Need::Number(DEFAULT_PAGE_ITEMS);
+        page_items: u32 = Kind::Int { min: 1, max: 1_000 }, Need::Number(DEFAULT_PAGE_ITEMS);
         /// How long a shard without news rests before it is asked again, in milliseconds.
         idle_poll_ms: u64 = Kind::Int { min: 200, max: 60_000 }, Need::Number(DEFAULT_IDLE_POLL_MS);
         /// What that grows to while nothing comes.

@@ -21,6 +21,8 @@ mod tree;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_dynamodb;
+#[cfg(test)]
 mod tests_kafka;
 
 use std::collections::BTreeMap;

@@ -46,7 +46,7 @@ fn the_example_of_the_design_is_read_whole() {
     let LogConfig::Embedded(log) = &topology.log else { panic!("embedded") };
     assert_eq!((log.path.to_str(), log.partitions), (Some("./data"), 8));
     assert_eq!(log.tombstone_retention_days, 36);
-    let SourceConfig::Postgres(source) = &topology.sources[&"core".into()];
+    let SourceConfig::Postgres(source) = &topology.sources[&"core".into()] else { panic!("postgres") };
     assert_eq!(source.url.expose(), "postgres://reader:hunter2@db.example/flags?sslmode=require");
     assert_eq!(
         (source.slot.as_str(), source.schema.as_str(), source.page_rows),
