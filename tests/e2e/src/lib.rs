@@ -2,6 +2,7 @@
 //! the platform's edge beside it: a table of identities with what writes to it.
 
 pub mod edge;
+pub mod sets;
 pub mod table;
 pub mod worker;
 

@@ -141,7 +141,7 @@ impl Scene {
 async fn items_of_rows(client: &Client, project: i32) -> Result<Vec<Item>, Failure> {
     let sql = "SELECT e.api_key, i.identifier, i.id, i.system_traits::text, \
                (SELECT coalesce(json_agg(json_build_array(t.trait_key, coalesce(to_json(t.integer_value), \
-                   to_json(t.string_value), to_json(t.boolean_value), to_json(t.float_value::text)))), '[]')::text \
+                   to_json(t.string_value), to_json(t.boolean_value), to_json(t.float_value)))), '[]')::text \
                 FROM environments_trait t WHERE t.identity_id = i.id) \
                FROM environments_identity i JOIN environments_environment e ON e.id = i.environment_id \
                WHERE e.project_id = $1";

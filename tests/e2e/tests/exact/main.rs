@@ -7,7 +7,6 @@
 mod cluster;
 mod edge;
 mod scene;
-mod sets;
 
 use cluster::{Cluster, FAULTS, Fault};
 use edge::EdgeSetting;

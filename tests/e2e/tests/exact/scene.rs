@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use rollcall_e2e::sets::{self, assert_same};
 use rollcall_e2e::{Failure, Worker};
 use rollcall_kit::flagsmith::{Load, Scale, World, create_schema, populate};
 use rollcall_kit::oracle;
@@ -16,7 +17,6 @@ use tokio_postgres::{Client, NoTls};
 
 use crate::cluster::Cluster;
 use crate::edge::EdgeSetting;
-use crate::sets::{self, assert_same};
 
 /// Every place between two side effects where a worker can be made to end.
 pub(crate) const FAILPOINTS: [&str; 7] = [

@@ -2,17 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rollcall_e2e::{Failure, Worker};
 use rollcall_kit::oracle::Verdict;
 use rollcall_test_servers::ClickHouse;
 use serde_json::Value;
 use tokio_postgres::Client;
 
+use crate::{Failure, Worker};
+
 /// Identities by (segment, environment): numbers of rows and keys of items alike, as text.
-pub(crate) type Members = BTreeMap<(i64, i64), BTreeSet<String>>;
+pub type Members = BTreeMap<(i64, i64), BTreeSet<String>>;
 
 /// What the reference says, but of environments that are gated off, and of those who have nobody.
-pub(crate) fn expected(verdict: Verdict, gated: &BTreeSet<i64>) -> Members {
+#[must_use]
+pub fn expected(verdict: Verdict, gated: &BTreeSet<i64>) -> Members {
     let rows = verdict
         .members
         .into_iter()
@@ -25,12 +27,17 @@ pub(crate) fn expected(verdict: Verdict, gated: &BTreeSet<i64>) -> Members {
 }
 
 /// What readers of ClickHouse see; `keys` are the environments by their api keys.
-pub(crate) async fn clickhouse_members(
+///
+/// # Errors
+/// When it doesn't answer, or names an environment that nobody knows.
+///
+/// # Panics
+/// When it lists a member twice.
+pub async fn clickhouse_members(
     clickhouse: &ClickHouse,
     keys: &BTreeMap<&str, i64>,
 ) -> Result<Members, Failure> {
-    let query =
-        "SELECT segment_id, environment_id, id::String FROM rollcall.segment_members FORMAT JSONCompactEachRow";
+    let query = "SELECT segment_id, environment_id, id::String FROM rollcall.segment_members FORMAT JSONCompactEachRow";
     let text = reqwest::Client::new().post(clickhouse.url()).body(query).send().await?;
     let text = text.error_for_status()?.text().await?;
     let mut members = Members::new();
@@ -44,7 +51,13 @@ pub(crate) async fn clickhouse_members(
 }
 
 /// Replays the whole topic: entered and left take turns, and what remains is the membership (C02).
-pub(crate) async fn sum_of_changes(worker: &Worker) -> Result<Members, Failure> {
+///
+/// # Errors
+/// When it can't be read.
+///
+/// # Panics
+/// When an event stands twice, or says what can't be.
+pub async fn sum_of_changes(worker: &Worker) -> Result<Members, Failure> {
     let (_, lines) = worker.ask(&["topic", "tail", "membership-changes", "--from", "beginning"]).await?;
     let mut members = Members::new();
     let mut events = BTreeSet::new();
@@ -75,7 +88,10 @@ pub(crate) async fn sum_of_changes(worker: &Worker) -> Result<Members, Failure> 
 }
 
 /// The platform's count rows.
-pub(crate) async fn platform_counts(client: &Client) -> Result<BTreeMap<(i64, i64), i64>, Failure> {
+///
+/// # Errors
+/// What Postgres says.
+pub async fn platform_counts(client: &Client) -> Result<BTreeMap<(i64, i64), i64>, Failure> {
     let sql = "SELECT segment_id::int8, environment_id::int8, count::int8 \
                FROM segment_membership_segmentmembershipcount";
     let rows = client.query(sql, &[]).await?;
@@ -83,7 +99,10 @@ pub(crate) async fn platform_counts(client: &Client) -> Result<BTreeMap<(i64, i6
 }
 
 /// Compares sets pair by pair, and names who is too many and who is missing.
-pub(crate) fn assert_same(name: &str, found: &Members, expected: &Members) {
+///
+/// # Panics
+/// When they differ.
+pub fn assert_same(name: &str, found: &Members, expected: &Members) {
     let pairs: BTreeSet<_> = found.keys().chain(expected.keys()).collect();
     let none = BTreeSet::new();
     for pair in pairs {
