@@ -114,7 +114,7 @@ impl ReaderTask {
             Err(fault) => return self.end(fault, &stream, &reporter).await,
         };
         let intake = ItemIntake::new(source_name, self.log.partitions(), self.wiring.platform);
-        let moved = own.epoch != stream.epoch;
+        // Of a newer epoch is only what the source says from here on: its first event says what it goes on with.
         let own = Shards { epoch: stream.epoch, ..own };
         let (producer, changes, reported) = (opened.producer, 0, Instant::now());
         let mut reading = Reading {
@@ -124,7 +124,7 @@ impl ReaderTask {
             intake,
             own,
             stream: stream.clone(),
-            moved,
+            moved: false,
             ended: false,
             changes,
             reported,

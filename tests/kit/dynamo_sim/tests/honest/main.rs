@@ -1,0 +1,4 @@
+//! The simulator through the official SDK: alone, and beside DynamoDB Local.
+
+mod clients;
+mod simulated;
