@@ -59,7 +59,8 @@ impl Table {
     /// # Errors
     /// When it is refused, or nobody answers.
     pub async fn ask(&self, operation: &str, body: &impl Serialize) -> Result<String, Failure> {
-        let request = self.http.post(&self.url).header("X-Amz-Target", format!("DynamoDB_20120810.{operation}"));
+        let request =
+            self.http.post(&self.url).header("X-Amz-Target", format!("DynamoDB_20120810.{operation}"));
         let request = request.header("Authorization", AUTHORIZATION);
         let request = request.header("Content-Type", "application/x-amz-json-1.0");
         let answer = request.body(serde_json::to_vec(body)?).send().await?;

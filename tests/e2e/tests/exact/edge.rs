@@ -72,7 +72,9 @@ impl EdgeSetting {
         seed: u64,
     ) -> Result<String, Failure> {
         client
-            .batch_execute("UPDATE projects_project SET enable_dynamo_db = true WHERE organisation_id IN (2, 3)")
+            .batch_execute(
+                "UPDATE projects_project SET enable_dynamo_db = true WHERE organisation_id IN (2, 3)",
+            )
             .await?;
         let of = |organisation: i32| {
             let environments = world.environments.iter().filter(move |e| e.organisation == organisation);
@@ -178,7 +180,9 @@ fn attribute(value: Value) -> Attribute {
         Value::Number(number) => Attribute::N(number.to_string()),
         Value::String(value) => text(&value),
         Value::Array(list) => Attribute::L(list.into_iter().map(attribute).collect()),
-        Value::Object(map) => Attribute::M(map.into_iter().map(|(key, value)| (key, attribute(value))).collect()),
+        Value::Object(map) => {
+            Attribute::M(map.into_iter().map(|(key, value)| (key, attribute(value))).collect())
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 
 mod commands;
 mod contexts;
+mod edge;
+mod edge_stage;
 mod gates;
 mod misconfigured;
 mod moving;
