@@ -148,7 +148,7 @@ fn denied(action: Action) -> ApiError {
 /// The refusal of what comes too fast. Streams say ThrottlingException, which the API reference doesn't list but the
 /// service sends (the Kinesis adapter translates it: `AmazonServiceExceptionTransformer`); tables have a name of their own.
 fn too_fast(action: Action) -> ApiError {
-    if action.is_of_streams() || action == Action::DescribeTable {
+    if action.is_of_streams() || matches!(action, Action::DescribeTable | Action::UpdateTable) {
         ApiError::new(ErrorCode::Throttling, "Rate exceeded")
     } else {
         ApiError::new(
@@ -189,7 +189,8 @@ impl Rates {
             | Action::ListStreams
             | Action::PutItem
             | Action::Query
-            | Action::Scan => return Ok(()),
+            | Action::Scan
+            | Action::UpdateTable => return Ok(()),
         };
         let second = real_us / 1_000_000;
         let key = format!("{} {}", action.name(), shard.unwrap_or(""));

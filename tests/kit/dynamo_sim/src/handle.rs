@@ -180,6 +180,13 @@ impl DynamoSim {
         self.with(|world| world.core.streams.iter_mut().any(|stream| stream.tree.vanish(shard)))
     }
 
+    /// Forgets all closed shards; which.
+    pub fn vanish_closed(&self) -> Vec<String> {
+        self.with(|world| {
+            world.core.streams.iter_mut().flat_map(|stream| stream.tree.vanish_closed()).collect()
+        })
+    }
+
     /// Ends the stream; what it holds stays readable for the retention. `false` if there is none.
     pub fn disable_stream(&self) -> bool {
         self.with(|world| world.core.disable_stream())
@@ -203,6 +210,12 @@ impl DynamoSim {
             let items = world.core.table.truth();
             items.map(|(key, stored)| (key.to_string(), (*stored.item).clone())).collect()
         })
+    }
+
+    /// An item as it is.
+    #[must_use]
+    pub fn item(&self, key: &str) -> Option<Item> {
+        self.with(|world| world.core.table.get(key, true).map(|stored| (*stored.item).clone()))
     }
 
     /// All that was written, in order; what changed nothing is no write.

@@ -17,6 +17,8 @@ mod core;
 mod counts;
 mod faults;
 mod handle;
+mod history;
+mod identities;
 mod server;
 mod settings;
 mod wire;
@@ -26,5 +28,7 @@ pub use core::{ApiError, Clock, ErrorCode, IndexKey, SequenceNumber, ViewType, W
 pub use counts::Counts;
 pub use faults::Faults;
 pub use handle::{DynamoSim, ShardView};
+pub use history::{History, Step};
+pub use identities::{IdentityBody, IdentityName, identity_item};
 pub use settings::SimSettings;
 pub use wire::Action;

@@ -117,7 +117,7 @@ impl Core {
         if shard.trimmed_through.is_some_and(|trimmed| sequence <= trimmed) {
             return Err(trimmed());
         }
-        if sequence < shard.starting || shard.ending.is_some_and(|ending| sequence > ending) {
+        if sequence < shard.starting || sequence > shard.last {
             return Err(ApiError::validation(format!(
                 "The sequence number {sequence} is not of shard {}",
                 shard.id

@@ -270,6 +270,12 @@ impl ShardTree {
         closed.inspect(|index| self.forget(*index)).is_some()
     }
 
+    /// Forgets all closed shards; which.
+    pub(crate) fn vanish_closed(&mut self) -> Vec<String> {
+        let listed: Vec<Arc<str>> = self.listing.keys().map(|(_, id)| Arc::clone(id)).collect();
+        listed.iter().filter(|id| self.vanish(id)).map(ToString::to_string).collect()
+    }
+
     /// A shard that is listed.
     pub(crate) fn listed(&self, id: &str) -> Option<&Shard> {
         self.known(id).filter(|shard| !shard.gone)

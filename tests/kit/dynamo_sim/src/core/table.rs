@@ -76,14 +76,10 @@ impl Page {
     fn fill<'a>(items: impl Iterator<Item = &'a Arc<Stored>>, limit: Option<usize>) -> Self {
         let mut page = Self::default();
         for stored in items {
-            if !page.items.is_empty() && page.bytes + stored.bytes > PAGE_BYTES_MAX {
-                page.cut = true;
-                break;
-            }
             page.bytes += stored.bytes;
             page.items.push(Arc::clone(stored));
-            if limit.is_some_and(|limit| page.items.len() >= limit) {
-                // Said even behind the last item, as DynamoDB does.
+            // The item that passes the limit is the page's last; said even behind the last item of all.
+            if page.bytes > PAGE_BYTES_MAX || limit.is_some_and(|limit| page.items.len() >= limit) {
                 page.cut = true;
                 break;
             }
@@ -213,6 +209,11 @@ impl Table {
 
     pub(crate) fn len(&self) -> usize {
         self.items.len()
+    }
+
+    /// How many items the index holds, and their bytes.
+    pub(crate) fn indexed(&self) -> (usize, u64) {
+        (self.by_index.len(), self.by_index.values().map(|stored| stored.bytes).sum())
     }
 
     /// A page of segment `segment` of `segments`, from behind `after`.

@@ -8,6 +8,7 @@
 //! A parameter that the simulator doesn't know is refused, never ignored: a caller that relies on it must hear of it.
 
 mod batch;
+mod describe;
 pub(crate) mod errors;
 mod expression;
 mod streams;
@@ -44,7 +45,7 @@ macro_rules! actions {
 }
 
 actions! {
-    "DynamoDB" { BatchGetItem, BatchWriteItem, DeleteItem, DescribeTable, GetItem, PutItem, Query, Scan }
+    "DynamoDB" { BatchGetItem, BatchWriteItem, DeleteItem, DescribeTable, GetItem, PutItem, Query, Scan, UpdateTable }
     "DynamoDBStreams" { DescribeStream, GetRecords, GetShardIterator, ListStreams }
 }
 
@@ -65,7 +66,8 @@ impl Action {
             | Self::GetItem
             | Self::PutItem
             | Self::Query
-            | Self::Scan => false,
+            | Self::Scan
+            | Self::UpdateTable => false,
         }
     }
 }
@@ -100,11 +102,12 @@ pub(crate) fn answer(
         Action::DescribeStream => streams::describe_stream(core, body, faults.repeated_shards)?,
         Action::GetShardIterator => streams::get_shard_iterator(core, body)?,
         Action::ListStreams => streams::list_streams(core, body)?,
-        Action::DescribeTable => tables::describe_table(core, body)?,
+        Action::DescribeTable => describe::describe_table(core, body)?,
         Action::PutItem => tables::put_item(core, body)?,
         Action::DeleteItem => tables::delete_item(core, body)?,
         Action::GetItem => tables::get_item(core, body)?,
         Action::Scan => tables::scan(core, body)?,
+        Action::UpdateTable => describe::update_table(core, body)?,
         Action::Query => tables::query(core, body)?,
         Action::BatchGetItem => batch::batch_get_item(core, body, faults.unprocessed)?,
         Action::BatchWriteItem => batch::batch_write_item(core, body, faults.unprocessed)?,

@@ -4,17 +4,11 @@ use std::collections::BTreeMap;
 
 use rollcall_model::{Attribute, Item};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::expression::{Condition, Test, Words};
-use super::{json as text, parse, seconds};
+use super::{json as text, parse};
 use crate::core::{ApiError, Core, Page, Stored};
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", deny_unknown_fields)]
-struct DescribeTable {
-    table_name: String,
-}
 
 /// That the table is the one that is there; it may be named by its ARN too.
 pub(super) fn check_table(core: &Core, name: &str) -> Result<(), ApiError> {
@@ -22,56 +16,6 @@ pub(super) fn check_table(core: &Core, name: &str) -> Result<(), ApiError> {
         return Ok(());
     }
     Err(ApiError::not_found("Requested resource not found"))
-}
-
-pub(super) fn describe_table(core: &Core, body: &[u8]) -> Result<String, ApiError> {
-    let asked: DescribeTable = parse(body)?;
-    check_table(core, &asked.table_name).map_err(|_| {
-        ApiError::not_found(format!("Requested resource not found: Table: {} not found", asked.table_name))
-    })?;
-    let index = &core.table.index;
-    let arn = core.table_arn();
-    let size = core.table.bytes;
-    let count = core.table.len();
-    let throughput = json!({ "NumberOfDecreasesToday": 0, "ReadCapacityUnits": 0, "WriteCapacityUnits": 0 });
-    let mut table = json!({
-        "AttributeDefinitions": [
-            { "AttributeName": core.settings.key_name, "AttributeType": "S" },
-            { "AttributeName": index.hash, "AttributeType": "S" },
-            { "AttributeName": index.range, "AttributeType": "S" },
-        ],
-        "TableName": core.settings.table,
-        "KeySchema": [{ "AttributeName": core.settings.key_name, "KeyType": "HASH" }],
-        "TableStatus": "ACTIVE",
-        "CreationDateTime": serde_json::from_str::<Value>(&seconds(core.created_us)).unwrap_or_default(),
-        "ProvisionedThroughput": throughput,
-        "TableSizeBytes": size,
-        "ItemCount": count,
-        "TableArn": arn,
-        "BillingModeSummary": { "BillingMode": "PAY_PER_REQUEST" },
-        "GlobalSecondaryIndexes": [{
-            "IndexName": index.name,
-            "KeySchema": [
-                { "AttributeName": index.hash, "KeyType": "HASH" },
-                { "AttributeName": index.range, "KeyType": "RANGE" },
-            ],
-            "Projection": { "ProjectionType": "ALL" },
-            "IndexStatus": "ACTIVE",
-            "ProvisionedThroughput": throughput,
-            "IndexSizeBytes": size,
-            "ItemCount": count,
-            "IndexArn": format!("{arn}/index/{}", index.name),
-        }],
-        "DeletionProtectionEnabled": false,
-    });
-    if let Some(stream) = core.enabled() {
-        table["StreamSpecification"] = json!({ "StreamEnabled": true, "StreamViewType": stream.view });
-    }
-    if let Some(stream) = core.streams.last() {
-        table["LatestStreamLabel"] = json!(stream.label);
-        table["LatestStreamArn"] = json!(stream.arn);
-    }
-    Ok(json!({ "Table": table }).to_string())
 }
 
 #[derive(Deserialize)]
