@@ -8,13 +8,14 @@ use rollcall_model::Attribute;
 use rollcall_test_servers::DynamoDb;
 use serde_json::Value;
 
-use crate::edge_stage::{EdgeStage, ITEMS};
-use crate::stage::{start, until};
+use crate::edge_stage::{EdgeStage, ITEMS, emulator};
+use crate::stage::start;
 
 /// Status, plans, members with their records, explain and verify, of both sources.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commands_show_what_lives_at_the_edge() {
-    let mut stage = EdgeStage::running(61).await.unwrap();
+    let dynamodb = emulator();
+    let mut stage = EdgeStage::running(61, &dynamodb.url()).await.unwrap();
     stage.churn(60).await.unwrap();
     let truth = stage.assert_exact().await.unwrap();
 
@@ -71,8 +72,8 @@ fn is_at_home(item: &rollcall_model::Item) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backfill_is_paused_and_goes_on() {
     // It takes as long as the slack at least: time to pause it.
-    let slow = "scan_segments: 2, read_units_per_s: 200";
-    let mut stage = EdgeStage::set(62, DynamoDb::start(), slow).await.unwrap();
+    let dynamodb = emulator();
+    let mut stage = EdgeStage::set(62, &dynamodb.url(), "scan_segments: 2").await.unwrap();
     let config = std::fs::read_to_string(stage.worker.config()).unwrap();
     std::fs::write(stage.worker.config(), config.replace("clock_slack_ms: 1000", "clock_slack_ms: 6000"))
         .unwrap();
@@ -101,7 +102,8 @@ async fn a_backfill_is_paused_and_goes_on() {
 /// An item that can't be read waits in quarantine and parks its identity; a good one frees it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unreadable_item_is_parked_until_a_good_one_comes() {
-    let mut stage = EdgeStage::running(63).await.unwrap();
+    let dynamodb = emulator();
+    let mut stage = EdgeStage::running(63, &dynamodb.url()).await.unwrap();
     let items = stage.table.items().await.unwrap();
     let good = items.iter().find(|item| is_at_home(item)).unwrap().clone();
     let key = key_of(&good);
@@ -135,13 +137,14 @@ impl EdgeStage {
 /// repairs it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_keeps_a_stream_from_being_read_is_told_with_its_repair() {
-    let mut stage = EdgeStage::set(64, DynamoDb::start(), "").await.unwrap();
-    stream(&stage, false);
+    let dynamodb = emulator();
+    let mut stage = EdgeStage::set(64, &dynamodb.url(), "").await.unwrap();
+    stream(&dynamodb, false);
     start(&mut stage.worker).await.unwrap();
     let told = stage.until("source/edge", "failed").await.unwrap();
     tells(&told, "stream", "aws dynamodb update-table");
     tells(&told, TABLE, "NEW_AND_OLD_IMAGES");
-    stream(&stage, true);
+    stream(&dynamodb, true);
     stage.ask(&["resume", "source/edge"]).await.unwrap();
     stage.assert_exact().await.unwrap();
 
@@ -158,14 +161,14 @@ async fn what_keeps_a_stream_from_being_read_is_told_with_its_repair() {
 }
 
 /// Switches the table's stream on or off.
-fn stream(stage: &EdgeStage, on: bool) {
+fn stream(dynamodb: &DynamoDb, on: bool) {
     let specification = if on {
         r#"{"StreamEnabled": true, "StreamViewType": "NEW_AND_OLD_IMAGES"}"#
     } else {
         r#"{"StreamEnabled": false}"#
     };
     let body = format!(r#"{{"TableName": "{TABLE}", "StreamSpecification": {specification}}}"#);
-    drop(stage.dynamodb.request("UpdateTable", &body));
+    drop(dynamodb.request("UpdateTable", &body));
 }
 
 /// What a worker says that refuses its topology: as it ends, or as the task that it concerns fails.
@@ -190,20 +193,22 @@ async fn refusal_of(worker: &mut Worker) -> Result<String, Failure> {
 /// DynamoDB is away for a while and comes back: what was written before and after arrives, and core never waits for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outage_of_dynamodb_is_waited_for() {
-    let mut stage = EdgeStage::set(65, DynamoDb::start_durable(), "").await.unwrap();
+    let mut dynamodb = DynamoDb::start_durable();
+    dynamodb.create_identities_table(TABLE);
+    let mut stage = EdgeStage::set(65, &dynamodb.url(), "").await.unwrap();
     start(&mut stage.worker).await.unwrap();
     stage.assert_exact().await.unwrap();
     stage.churn(20).await.unwrap();
-    stage.dynamodb.kill9();
+    dynamodb.kill9();
     stage.sql("DELETE FROM environments_trait WHERE identity_id % 3 = 0").await.unwrap();
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
-    stage.dynamodb.start_again();
+    dynamodb.start_again();
     stage.churn(20).await.unwrap();
     let members = stage.assert_exact().await.unwrap();
     assert!(members.values().map(BTreeSet::len).sum::<usize>() > ITEMS / 10);
 }
 
-fn tells(task: &Value, what: &str, repair: &str) {
+pub(crate) fn tells(task: &Value, what: &str, repair: &str) {
     let text = |name: &str| task[name].as_str().unwrap_or_default();
     assert!(text("error").contains(what), "the cause is not named: {task:#}");
     assert!(text("repair").contains(repair), "the repair is not named: {task:#}");

@@ -2,6 +2,7 @@
 //! whenever it is at rest.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use rollcall_e2e::sets::{self, Members, assert_same};
 use rollcall_e2e::{Edge, EdgeLoad, Failure, TABLE, Table, Worker};
@@ -12,7 +13,7 @@ use rollcall_test_servers::{ClickHouse, DynamoDb, PgVersion, Postgres};
 use serde_json::Value;
 use tokio_postgres::Client;
 
-use crate::stage::{connect, start, until, url};
+use crate::stage::{PATIENCE, POLL, connect, start, until, url};
 
 const SCALE: Scale = Scale {
     organisations: 2,
@@ -30,36 +31,44 @@ pub(crate) const ITEMS: usize = 300;
 pub(crate) struct EdgeStage {
     pub(crate) worker: Worker,
     pub(crate) table: Table,
-    pub(crate) dynamodb: DynamoDb,
-    postgres: Postgres,
+    /// How far DynamoDB's clock is ahead of the machine's, where it is a simulator's.
+    pub(crate) ahead_us: i64,
     clickhouse: ClickHouse,
+    /// Runs as long as this.
+    _postgres: Postgres,
     client: Client,
     load: EdgeLoad,
 }
 
+/// DynamoDB in memory, with an empty table.
+pub(crate) fn emulator() -> DynamoDb {
+    let dynamodb = DynamoDb::start();
+    dynamodb.create_identities_table(TABLE);
+    dynamodb
+}
+
 impl EdgeStage {
-    /// Set up and not yet started; `more` are keys of the source.
-    pub(crate) async fn set(seed: u64, dynamodb: DynamoDb, more: &str) -> Result<Self, Failure> {
+    /// Set up and not yet started, with the table at `url_of_table`, empty before; `more` are keys of the source.
+    pub(crate) async fn set(seed: u64, url_of_table: &str, more: &str) -> Result<Self, Failure> {
         let postgres = Postgres::start(PgVersion::V15, &[]);
         let clickhouse = ClickHouse::temporary();
         let client = connect(&postgres).await?;
         create_schema(&client).await?;
         let world = populate(&client, SCALE, seed).await?;
         client.batch_execute("UPDATE projects_project SET enable_dynamo_db = true WHERE id = 2").await?;
-        dynamodb.create_identities_table(TABLE);
-        let table = Table::new(&dynamodb.url());
+        let table = Table::new(url_of_table);
         let edge = Edge::new(&world, HOMES.map(str::to_owned).to_vec(), ITEMS);
         edge.fill(&table, seed).await?;
-        let worker = worker(&url(&postgres), &clickhouse, &dynamodb.url(), more)?;
+        let worker = worker(&url(&postgres), &clickhouse, url_of_table, more)?;
         let (code, _, said) = worker.say(&["setup"]).await?;
         assert_eq!(code, 0, "rollcall setup: {said}");
         let load = EdgeLoad::new(&edge, &table, seed, 0, 1);
-        Ok(Self { worker, table, dynamodb, postgres, clickhouse, client, load })
+        Ok(Self { worker, table, ahead_us: 0, clickhouse, _postgres: postgres, client, load })
     }
 
     /// The same, running and at rest.
-    pub(crate) async fn running(seed: u64) -> Result<Self, Failure> {
-        let mut stage = Self::set(seed, DynamoDb::start(), "").await?;
+    pub(crate) async fn running(seed: u64, url_of_table: &str) -> Result<Self, Failure> {
+        let mut stage = Self::set(seed, url_of_table, "").await?;
         start(&mut stage.worker).await?;
         stage.assert_exact().await?;
         Ok(stage)
@@ -87,7 +96,19 @@ impl EdgeStage {
 
     /// Waits until everything written so far is counted and no backfill or fill is under way.
     pub(crate) async fn settle(&self) -> Result<(), Failure> {
-        self.worker.wait_until_as_of(self.now_us().await?).await
+        let now_us = self.now_us().await?;
+        self.worker.wait_until_as_of(now_us).await?;
+        self.until_edge_as_of(now_us + self.ahead_us).await
+    }
+
+    /// Waits until what was written to the table up to then is in the log, by DynamoDB's clock.
+    pub(crate) async fn until_edge_as_of(&self, at_us: i64) -> Result<(), Failure> {
+        let started = Instant::now();
+        while self.edge().await?["as_of_us"].as_i64() < Some(at_us) {
+            assert!(started.elapsed() < PATIENCE, "{:#}\n{}", self.edge().await?, self.worker.log_tail());
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(())
     }
 
     /// The time of this machine.
@@ -96,20 +117,22 @@ impl EdgeStage {
         Ok(self.client.query_one(sql, &[]).await?.get(0))
     }
 
-    /// At rest, the reference engine, ClickHouse, the platform's count rows and verify say the same.
-    pub(crate) async fn assert_exact(&mut self) -> Result<Members, Failure> {
-        self.assert_exact_but(&BTreeSet::new()).await
+    /// A time as exports write it.
+    pub(crate) async fn time_of(&self, us: i64) -> Result<String, Failure> {
+        let form = r#"'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'"#;
+        let sql = format!("SELECT to_char(to_timestamp({us} / 1e6) AT TIME ZONE 'UTC', {form})");
+        Ok(self.client.query_one(&sql, &[]).await?.get(0))
     }
 
-    /// The same where the items of these keys can't be read.
-    pub(crate) async fn assert_exact_but(&mut self, unread: &BTreeSet<String>) -> Result<Members, Failure> {
+    /// At rest, the reference engine, ClickHouse, the platform's count rows and verify say the same.
+    pub(crate) async fn assert_exact(&mut self) -> Result<Members, Failure> {
         self.worker.wait_until_ready().await?;
         self.settle().await?;
         let (code, lines) = self.worker.ask(&["verify"]).await?;
         assert_eq!(code, 0, "verify: {lines:#?}\n{}", self.worker.log_tail());
         let items = self.table.items().await?;
         let verdict = oracle::judge_with_items(&mut self.client, &items).await?;
-        assert_eq!(verdict.unread.keys().cloned().collect::<BTreeSet<_>>(), *unread);
+        assert_eq!(verdict.unread, BTreeMap::new(), "items that can't be read");
         let expected = sets::expected(verdict, &BTreeSet::new());
         let keys: BTreeMap<&str, i64> =
             [("env-key-1", 1), ("env-key-2", 2), ("env-key-3", 3), ("env-key-4", 4)].into();
@@ -142,15 +165,10 @@ impl EdgeStage {
         let items = self.table.items().await?;
         Ok(items.into_iter().find(|item| rollcall_e2e::edge::key_of(item) == key))
     }
-
-    /// Another worker with a log of its own, on the same servers but this endpoint.
-    pub(crate) fn another(&self, endpoint: &str) -> Result<Worker, Failure> {
-        worker(&url(&self.postgres), &self.clickhouse, endpoint, "")
-    }
 }
 
 /// A worker on these servers, with a key that any emulator takes.
-pub(crate) fn worker(
+fn worker(
     postgres: &str,
     clickhouse: &ClickHouse,
     endpoint: &str,

@@ -6,6 +6,8 @@ mod commands;
 mod contexts;
 mod edge;
 mod edge_stage;
+mod edge_trouble;
+mod export;
 mod gates;
 mod misconfigured;
 mod moving;
