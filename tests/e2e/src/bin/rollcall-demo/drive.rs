@@ -86,7 +86,7 @@ async fn traffic(
     counts: &Client,
     mut before: BTreeMap<(i32, i32), i32>,
 ) -> Result<(), Failure> {
-    let mut writers = Writers::start(stage, args).await?;
+    let writers = Writers::start(stage, args).await?;
     teller.tell(&format!("{} for {} s", writers.who(), args.seconds));
     let until = Instant::now() + Duration::from_secs(args.seconds);
     let mut to_kill = Some(Instant::now() + Duration::from_secs(args.seconds / 3));
