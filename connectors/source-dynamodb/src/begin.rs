@@ -1,13 +1,16 @@
 //! A table in; the stream that is read from it, or what keeps it from being read, out.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use aws_sdk_dynamodb::types::{KeyType, ScalarAttributeType, StreamViewType, TableDescription};
 use rollcall_aws::{code, fault, is_not_found};
-use rollcall_model::Fault;
 use rollcall_model::shards::{Stream, StreamStart};
+use rollcall_model::{Fault, Shards};
 
 use crate::clients::Clients;
 use crate::config::DynamoSourceConfig;
 use crate::list::Lister;
+use crate::tree::missing_from_us;
 
 /// What is wrong with a table, and the command that repairs it.
 pub(crate) struct Wrong {
@@ -39,7 +42,7 @@ pub async fn begin_stream(config: &DynamoSourceConfig) -> Result<Stream, Fault> 
     let listed = Lister::new(&clients, config, name.clone()).list().await?;
     let ended = match config.start {
         StreamStart::Latest => listed.listing.ended(),
-        StreamStart::TrimHorizon => std::collections::BTreeSet::new(),
+        StreamStart::TrimHorizon => BTreeSet::new(),
     };
     Ok(Stream {
         name,
@@ -49,6 +52,39 @@ pub async fn begin_stream(config: &DynamoSourceConfig) -> Result<Stream, Fault> 
         readers: config.readers.max(1),
         ended,
     })
+}
+
+/// A stream whose losses are accepted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Raised {
+    /// Its next epoch.
+    pub stream: Stream,
+    /// What was written before this is in the log; what was written from here until [`Stream::began_us`] may be missing,
+    /// and a backfill has to bring it back. By DynamoDB's clock, in microseconds.
+    pub missing_from_us: i64,
+}
+
+/// Accepts what a stream has lost until now: its next epoch, or the first of the stream that the table has instead. The
+/// window is that of all readers together, for a raised epoch accepts the losses of all. `all` is their progress.
+///
+/// # Errors
+/// As [`begin_stream`].
+pub async fn raise_epoch(
+    config: &DynamoSourceConfig,
+    stream: &Stream,
+    all: &BTreeMap<u16, Shards>,
+) -> Result<Raised, Fault> {
+    let clients = Clients::new(&config.aws).await?;
+    let listed = Box::pin(Lister::new(&clients, config, stream.name.clone()).list()).await?;
+    let missing_from_us = missing_from_us(stream, &listed.listing, all, config.slack_us());
+    let begun = Box::pin(begin_stream(config)).await?;
+    let epoch = stream.epoch.saturating_add(1);
+    let stream = if begun.name == stream.name {
+        Stream { epoch, began_us: begun.began_us, ..stream.clone() }
+    } else {
+        Stream { epoch, readers: stream.readers, ..begun }
+    };
+    Ok(Raised { stream, missing_from_us })
 }
 
 /// The stream that a table has now, by the name it has in [`Stream::name`]; `None` where it has none that goes on.

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rollcall_model::shards::{ShardId, ShardProgress};
-use rollcall_model::{Fault, Shards};
+use rollcall_model::{Fault, FaultKind, Shards};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, sleep_until};
@@ -25,6 +25,8 @@ use crate::tree::{Listing, Loss, Plan, RETENTION_US, View};
 /// After a shard's end its children are looked for so often before it is left to the usual looks, at such distances.
 const SOON_MS: u64 = 500;
 const SOON_TRIES: u32 = 10;
+/// At every so many listings the table is looked at too.
+const LOOKS_AT_TABLE: u32 = 6;
 
 /// What the log says of the shards, as last heard.
 pub(crate) struct Heard {
@@ -54,6 +56,9 @@ pub(crate) struct Keeper {
     lists: JoinSet<Result<Listed, Fault>>,
     next_list: Instant,
     soon: u32,
+    looks: u32,
+    /// When the stream was first seen not to go on.
+    disabled_us: Option<i64>,
 }
 
 enum Stopped {
@@ -94,6 +99,8 @@ impl Keeper {
             lists: JoinSet::new(),
             next_list,
             soon: 0,
+            looks: 0,
+            disabled_us: None,
         }
     }
 
@@ -205,7 +212,7 @@ impl Keeper {
         self.lose(&plan, listed, now_us)?;
         if listed {
             self.report(now_us);
-            self.still_current(&plan).await?;
+            self.still_current(&plan, now_us).await?;
         }
         for (shard, through_us) in plan.waiting {
             self.shared.lags.set(&shard, through_us);
@@ -279,17 +286,29 @@ impl Keeper {
         }
     }
 
-    /// Whoever has nothing to read and nothing to wait for looks whether the stream goes on.
-    async fn still_current(&mut self, plan: &Plan) -> Result<(), Fault> {
+    /// A stream that was disabled is read to its end, and then refused. Whoever has nothing to read looks at the table each
+    /// time, and whoever has, now and then.
+    async fn still_current(&mut self, plan: &Plan, now_us: i64) -> Result<(), Fault> {
         let busy = !self.running.is_empty() || !self.ended.is_empty() || !plan.waiting.is_empty();
-        if busy || !plan.read.is_empty() || !plan.losses.is_empty() {
+        let idle = !busy && plan.read.is_empty();
+        self.looks = self.looks.wrapping_add(1);
+        let due = idle || self.status != Status::Open || self.looks.is_multiple_of(LOOKS_AT_TABLE);
+        if !due || !plan.losses.is_empty() {
             return Ok(());
         }
         let config = &self.shared.config;
-        let now = Box::pin(current(&self.shared.clients, config)).await?;
+        let now = match Box::pin(current(&self.shared.clients, config)).await {
+            Ok(now) => now,
+            // The next look will tell.
+            Err(fault) if fault.kind == FaultKind::Retry => return Ok(()),
+            Err(fault) => return Err(fault),
+        };
         let (stream, table) = (&self.shared.stream.name, &config.table);
         let what = match now {
-            Some(name) if &name == stream && self.status == Status::Open => return Ok(()),
+            Some(name) if &name == stream && self.status == Status::Open => {
+                self.disabled_us = None;
+                return Ok(());
+            }
             Some(name) if &name == stream => format!("the stream {stream} of the table {table} is no more"),
             Some(name) => format!(
                 "the table {table} has another stream, {name}, than the one that was begun, {stream}: what was \
@@ -301,7 +320,10 @@ impl Keeper {
                 config.enable_stream()
             ),
         };
-        Err(Fault::refused(what).repair(config.repair()))
+        let since_us = *self.disabled_us.get_or_insert(now_us);
+        // Some leave the shards of a disabled stream open: then it is read when all is that could be written.
+        let read = self.shared.lags.oldest(now_us).is_none_or(|(_, age_us)| now_us - age_us >= since_us);
+        if idle || read { Err(Fault::refused(what).repair(config.repair())) } else { Ok(()) }
     }
 
     fn report(&self, now_us: i64) {

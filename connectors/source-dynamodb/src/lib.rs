@@ -39,7 +39,7 @@ mod source;
 mod through;
 mod tree;
 
-pub use begin::{begin_stream, current_stream};
+pub use begin::{Raised, begin_stream, current_stream, raise_epoch};
 pub use config::{
     CALLS_PER_SHARD_PER_S, CLOCK_SLACK_MS, DISCOVER_MS, DynamoSourceConfig, IDLE_POLL_MAX_MS, IDLE_POLL_MS,
     PROGRESS_MS, QUEUE_BYTES_MAX, READERS, SHARDS_IN_FLIGHT_MAX,

@@ -151,20 +151,19 @@ mod tests {
         Parcel::new(Vec::new(), progress(shard, through_us), false)
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn progress_alone_waits_for_company_and_urgent_things_do_not() {
-        let (outbox, mut inbox) = queue(1 << 20, 1_000);
+        let (outbox, mut inbox) = queue(1 << 20, 3_600_000);
         outbox.put(quiet("a", 1), 0).await.expect("room");
-        let first = inbox.next().await.expect("an event");
-        assert_eq!(first.progress.len(), 1);
-        let start = Instant::now();
+        assert_eq!(inbox.next().await.expect("the first").progress.len(), 1);
         outbox.put(quiet("a", 2), 0).await.expect("room");
         outbox.put(quiet("b", 2), 0).await.expect("room");
         // Dropped while it waits: nothing is lost.
-        assert!(timeout_at(start + Duration::from_millis(10), inbox.next()).await.is_err());
+        assert!(timeout_at(Instant::now() + Duration::from_millis(10), inbox.next()).await.is_err());
         outbox.put(quiet("a", 3), 0).await.expect("room");
-        let merged = inbox.next().await.expect("an event");
-        assert_eq!(merged.progress.len(), 2);
+        outbox.put(Parcel::new(Vec::new(), progress("c", 1), true), 0).await.expect("room");
+        let merged = inbox.next().await.expect("at once");
+        assert_eq!(merged.progress.len(), 3);
         assert_eq!(merged.progress["a"].as_ref().map(|a| a.through_us), Some(3));
         outbox.put(Parcel::new(Vec::new(), Vec::new(), true), 0).await.expect("room");
         assert_eq!(inbox.next().await.expect("at once, though empty"), ShardEvent::default());

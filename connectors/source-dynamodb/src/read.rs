@@ -60,9 +60,11 @@ impl Shared {
         &self.clients.clock
     }
 
-    /// Records written before this are not wanted.
+    /// Records written before this are not wanted. A later epoch's time is not when the stream began: what a shard still
+    /// holds from before it is read.
     fn wanted_from_us(&self) -> i64 {
         match self.stream.start {
+            StreamStart::Latest if self.stream.epoch > 1 => i64::MIN,
             StreamStart::Latest => self.stream.began_us.saturating_sub(self.config.slack_us()),
             StreamStart::TrimHorizon => i64::MIN,
         }

@@ -17,7 +17,8 @@
 //! retention may have lost what was before that.
 //!
 //! A loss is accepted by raising the stream's epoch: a reader that begins an epoch lets go of what has vanished, and reads
-//! what there is.
+//! what there is. Only what was lost until then is accepted ([`Stream::began_us`]): a reader that comes a day later finds
+//! losses of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,9 +28,6 @@ use xxhash_rust::xxh64::xxh64;
 
 /// How long DynamoDB keeps a record.
 pub(crate) const RETENTION_US: i64 = 24 * 3_600 * 1_000_000;
-/// With an accepted loss, what is still there counts as unread from here on: an hour short of the retention, since
-/// it is read at once, and what the hour may lose is what was accepted.
-const ACCEPTED_US: i64 = 23 * 3_600 * 1_000_000;
 
 /// A shard as the stream lists it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -177,9 +175,14 @@ impl View<'_> {
         plan
     }
 
+    /// What was written before this is not this epoch's concern.
+    fn began_us(&self) -> i64 {
+        self.stream.began_us - self.slack_us
+    }
+
     /// What of this shard and those before it is the last that is known.
     fn through_us(&self, id: &str) -> i64 {
-        let began = self.stream.began_us - self.slack_us;
+        let began = self.began_us();
         let mut next = Some(id);
         // A cycle can only come of a broken listing; the bound keeps it from holding us.
         for _ in 0..self.listing.shards.len().saturating_add(1) {
@@ -197,12 +200,9 @@ impl View<'_> {
         if owner == self.index { self.own.get(id) } else { self.others.get(&owner)?.shards.get(id) }
     }
 
-    /// Whether the reader that a shard is of has noted down what it saw when the epoch began.
+    /// Whether another reader, that a shard is of, has noted down what it saw when the epoch began.
     fn owner_begun(&self, id: &str) -> bool {
         let owner = owner(id, self.stream.readers);
-        if owner == self.index {
-            return self.begun;
-        }
         self.others.get(&owner).is_some_and(|shards| shards.epoch >= self.stream.epoch)
     }
 }
@@ -246,7 +246,7 @@ impl<'a> Look<'a> {
             finished: false,
         });
         if accepting && progress.after.is_none() {
-            progress.through_us = progress.through_us.max(view.now_us - ACCEPTED_US);
+            progress.through_us = progress.through_us.max(view.began_us());
         }
         if noted != Some(&progress) {
             plan.note.insert(id.clone(), Some(progress.clone()));
@@ -292,12 +292,12 @@ impl<'a> Look<'a> {
             // Its reader will note it down, or knows better: what has a child that began is over.
             return if self.child_has_begun(parent) { Parent::Over(None) } else { Parent::Running };
         }
-        // Gone: it was so when this reader began; or it is forgotten, or let go, by its own reader.
-        if !view.begun {
-            Parent::Over(None)
-        } else if !view.owner_begun(parent) {
+        // Gone: it was so when the epoch began; or it is forgotten, or let go, by its own reader. That one has to have begun
+        // before it is said to know nothing of it: it may be about to say what it read.
+        let mine = owner(parent, view.stream.readers) == view.index;
+        if !mine && !view.owner_begun(parent) {
             Parent::Running
-        } else if noted || self.child_has_begun(parent) {
+        } else if noted || !view.begun || self.child_has_begun(parent) {
             Parent::Over(None)
         } else {
             Parent::Missed(parent.clone())
@@ -326,7 +326,7 @@ impl<'a> Look<'a> {
         Loss {
             shard: id.clone(),
             cause: Cause::Orphan { parent },
-            from_us: from_us.unwrap_or(view.stream.began_us - view.slack_us),
+            from_us: from_us.unwrap_or(view.began_us()),
             to_us: view.now_us,
             after: None,
         }
@@ -335,11 +335,14 @@ impl<'a> Look<'a> {
     fn unlisted(&self, id: &ShardId, progress: &ShardProgress, plan: &mut Plan) {
         let view = self.view;
         if !progress.finished {
-            if view.begun {
+            // Accepted, but for what was written since.
+            let from_us =
+                if view.begun { progress.through_us } else { progress.through_us.max(view.began_us()) };
+            if view.begun || from_us < view.now_us - RETENTION_US {
                 plan.losses.push(Loss {
                     shard: id.clone(),
                     cause: Cause::Vanished,
-                    from_us: progress.through_us,
+                    from_us,
                     to_us: view.now_us - RETENTION_US,
                     after: progress.after.clone(),
                 });
@@ -391,6 +394,27 @@ pub(crate) fn all_through_us(
     listed.chain(unlisted).min()
 }
 
+/// Everything that was written before this is in the log, whatever a stream has lost: where a repair has to begin.
+/// `listing` is empty if the stream is no more.
+pub(crate) fn missing_from_us(
+    stream: &Stream,
+    listing: &Listing,
+    all: &BTreeMap<u16, Shards>,
+    slack_us: i64,
+) -> i64 {
+    // What was written after the end of a shard that no child is known of may be missing too.
+    let known = all.values().flat_map(|shards| &shards.shards);
+    let parents: BTreeSet<_> = known.clone().filter_map(|(_, progress)| progress.parent.as_ref()).collect();
+    let last = known.filter(|(id, _)| !parents.contains(*id)).map(|(_, progress)| progress.through_us);
+    let began = stream.began_us - slack_us;
+    let ends = last.min().unwrap_or(began);
+    all_through_us(stream, listing, all, slack_us).map_or(ends, |through_us| through_us.min(ends))
+}
+
 #[cfg(test)]
 #[path = "tree_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "tree_model.rs"]
+mod model;

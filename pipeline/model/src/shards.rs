@@ -35,7 +35,8 @@ pub struct Stream {
     pub epoch: u64,
     /// What is read of shards that were there at the beginning.
     pub start: StreamStart,
-    /// When it began, by the source's clock, in microseconds.
+    /// When it began, or its epoch was raised: losses up to then are accepted, later ones are not. By the source's clock,
+    /// in microseconds.
     pub began_us: i64,
     /// How many tasks share its shards.
     pub readers: u16,

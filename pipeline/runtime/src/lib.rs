@@ -32,6 +32,8 @@ mod source_task;
 mod spread;
 mod stream;
 mod stream_task;
+#[cfg(test)]
+mod stream_tests;
 pub mod tasks;
 pub mod topology;
 pub mod verify;

@@ -27,7 +27,7 @@ use crate::wiring::{ItemSourceWiring, ReaderStart};
 /// Records of one commit, about.
 const COMMIT_RECORDS_MAX: usize = 8_000;
 /// How often the progress of the others is looked at, and how far idle shards were read is committed.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+const LOOK_EVERY: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 250 });
 
 #[derive(Clone)]
 pub(crate) struct ReaderTask {

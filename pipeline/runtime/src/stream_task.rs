@@ -23,19 +23,19 @@ use crate::crash;
 use crate::item_intake::ItemIntake;
 use crate::reader_task::{look_up, progress_of, read_state};
 use crate::source_task::{BackfillWanted, Commands, SourceCommand, name};
-use crate::stream::{BackfillState, Needs, StreamState, read_through};
+use crate::stream::{BackfillState, ItemBackfill, Needs, StreamState, read_through};
 use crate::tasks::Reporter;
 use crate::wiring::ItemSourceWiring;
 
 /// Records of one commit, about.
 const COMMIT_RECORDS_MAX: usize = 8_000;
 /// How often the readers' progress is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const LOOK_EVERY: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 200 });
 /// Pages that wait for the stream: as much as a busy backfill reads while it comes after.
 const HELD_BYTES_MAX: u64 = 64 << 20;
 const HELD_PAGES_MAX: usize = 1_024;
 /// A backfill that met passing trouble is opened again after this.
-const AGAIN_AFTER: Duration = Duration::from_secs(2);
+const AGAIN_AFTER: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 2_000 });
 
 #[derive(Clone)]
 pub(crate) struct StreamTask {
@@ -262,9 +262,9 @@ impl Owning {
 
     /// Starts a backfill that an operator wants; what can't be is a fault for them, not for the task.
     async fn backfill(&mut self, wanted: BackfillWanted) -> Result<String, Fault> {
-        if let Some(running) =
-            self.state.backfill.as_ref().filter(|b| !matches!(b.state, BackfillState::Failed { .. }))
-        {
+        // A repair takes the place of what is under way: its pages wait for a stream that has lost something again.
+        let holds = |b: &&ItemBackfill| !wanted.repair && !matches!(b.state, BackfillState::Failed { .. });
+        if let Some(running) = self.state.backfill.as_ref().filter(holds) {
             return Err(Fault::refused(format!("backfill {} is still under way", running.plan.id.0)));
         }
         let wiring = Arc::clone(&self.task.wiring);

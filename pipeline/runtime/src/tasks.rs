@@ -216,6 +216,15 @@ impl Tasks {
         ended
     }
 
+    /// Ends a task as a killed process would: whatever it was doing just did not happen.
+    #[cfg(test)]
+    pub(crate) fn kill(&self, name: &str) {
+        if let Some(task) = self.lock().remove(name) {
+            task.handle.abort();
+        }
+        self.board.lock().remove(name);
+    }
+
     /// Pauses or resumes a task.
     ///
     /// # Errors

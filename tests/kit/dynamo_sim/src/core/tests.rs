@@ -141,6 +141,7 @@ fn check_lineage(core: &Core) {
         let (shard, sequence) = written.record.as_ref().unwrap();
         assert!((21..=40).contains(&sequence.to_string().len()));
         let this = shards[&**shard];
+        assert!((this.from..=this.to).contains(&draw::place(&written.key)));
         assert!(*sequence > this.starting && this.ending.is_none_or(|ending| *sequence < ending));
         if let Some((before, number)) = last.insert(&written.key, (shard, *sequence)) {
             let mut at = Some(&**shard);
@@ -232,7 +233,7 @@ fn records_go_after_a_day_and_shards_with_their_last() {
 
     // After five hours its shard was rolled: nothing is gone, the iterator is expired.
     core.advance_to(core.now_us + 3 * HOUR_US);
-    assert_eq!(core.enabled().unwrap().tree.known(&root).unwrap().closed_us.is_some(), true);
+    assert!(core.enabled().unwrap().tree.known(&root).unwrap().closed_us.is_some());
     assert_eq!(refused(core.get_records(&early, 10, ReadFaults::default())), ErrorCode::ExpiredIterator);
     assert_eq!(read(&core, &arn, &root, 1).len(), 3);
 
@@ -259,16 +260,52 @@ fn records_go_after_a_day_and_shards_with_their_last() {
 }
 
 #[test]
+fn an_iterator_to_what_is_trimmed_in_an_open_shard_leads_nowhere() {
+    let mut core = world(CoreSettings { rules: TreeRules { roots: 1, ..settings(1).rules }, ..settings(1) });
+    let arn = stream_arn(&core);
+    let shard = open_shards(&core).remove(0);
+    core.put(item(1, 1)).unwrap();
+    let first = core.history[0].record.as_ref().unwrap().1;
+    let [horizon, at, after] = [StartAt::TrimHorizon, StartAt::At(first), StartAt::After(first)]
+        .map(|start| core.shard_iterator(&arn, &shard, start).unwrap());
+    core.advance_to(core.now_us + 1);
+    let read = |core: &Core, iterator: &str| core.get_records(iterator, 10, ReadFaults::default());
+
+    // The first is gone: what begins behind it has lost nothing.
+    core.trim(core.now_us);
+    core.put(item(1, 2)).unwrap();
+    for iterator in [&horizon, &at] {
+        assert_eq!(refused(read(&core, iterator)), ErrorCode::TrimmedDataAccess);
+    }
+    assert_eq!(read(&core, &after).unwrap().records.len(), 1);
+
+    // The second is gone too, which this one would have begun with.
+    core.advance_to(core.now_us + 1);
+    core.trim(core.now_us);
+    core.put(item(1, 3)).unwrap();
+    assert_eq!(refused(read(&core, &after)), ErrorCode::TrimmedDataAccess);
+    let second = core.history[1].record.as_ref().unwrap().1;
+    assert_eq!(refused(core.shard_iterator(&arn, &shard, StartAt::At(second))), ErrorCode::TrimmedDataAccess);
+    let rest = core.shard_iterator(&arn, &shard, StartAt::TrimHorizon).unwrap();
+    assert_eq!(read(&core, &rest).unwrap().records.len(), 1);
+}
+
+#[test]
 fn a_thousand_shards_are_listed_on_pages_in_no_order() {
     let mut core = world(settings(5));
     while core.enabled().unwrap().tree.all().len() < 1_200 {
         let open = open_shards(&core);
         let nth = core.history.len() + core.enabled().unwrap().tree.all().len();
         apply(&mut core, nth, &Event::Split(nth * 31 % open.len()));
+        // Names begin with the time: listed by name they would be in the order of their making.
+        core.advance_to(core.now_us + 1_000);
     }
     let arn = stream_arn(&core);
     let ids = listed(&core, &arn, 100);
     assert_eq!(ids.len(), core.enabled().unwrap().tree.all().len());
+    let mut by_name = ids.clone();
+    by_name.sort_unstable();
+    assert_ne!(ids, by_name);
     let made: Vec<Arc<str>> =
         core.enabled().unwrap().tree.all().iter().map(|shard| Arc::clone(&shard.id)).collect();
     assert_ne!(ids, made);
@@ -307,6 +344,26 @@ fn answers_end_at_a_thousand_records_and_at_a_megabyte() {
     }
     let page = core.get_records(&rest.next.unwrap(), RECORDS_MAX, ReadFaults::default()).unwrap();
     assert_eq!(page.records.len(), 3);
+}
+
+#[test]
+fn an_iterator_of_a_time_begins_with_what_was_made_in_that_second() {
+    let mut core = world(CoreSettings { rules: TreeRules { roots: 1, ..settings(2).rules }, ..settings(2) });
+    let arn = stream_arn(&core);
+    let shard = open_shards(&core).remove(0);
+    let start_us = core.now_us;
+    for n in 0..3 {
+        core.put(item(1, n)).unwrap();
+        core.advance_to(core.now_us + 1_500_000);
+    }
+    // Made at 0 s, 1.5 s and 3 s, as the records say at 0, 1 and 3.
+    for (after_us, left) in [(-HOUR_US, 3), (0, 3), (1, 2), (1_000_000, 2), (1_000_001, 1), (4_000_000, 0)] {
+        let iterator = core.shard_iterator(&arn, &shard, StartAt::Timestamp(start_us + after_us)).unwrap();
+        let page = core.get_records(&iterator, 10, ReadFaults::default()).unwrap();
+        assert_eq!(page.records.len(), left, "{after_us}");
+    }
+    let to_come = core.shard_iterator(&arn, &shard, StartAt::Timestamp(core.now_us + 1));
+    assert_eq!(refused(to_come), ErrorCode::Validation);
 }
 
 #[test]

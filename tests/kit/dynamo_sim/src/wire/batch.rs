@@ -1,6 +1,7 @@
 //! Actions of many items.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use rollcall_model::Item;
 use serde::{Deserialize, Serialize};
@@ -51,7 +52,7 @@ pub(super) fn batch_get_item(core: &Core, body: &[u8], leave_some: bool) -> Resu
         let done = if leave_some { keys.len().div_ceil(2) } else { keys.len() };
         for (nth, key) in keys.into_iter().enumerate() {
             let id = whole_key(core, &key)?;
-            if !seen.insert(id.clone()) {
+            if !seen.insert(Arc::clone(&id)) {
                 return Err(ApiError::validation("Provided list of item keys contains duplicates"));
             }
             if nth >= done || bytes > ANSWER_BYTES_MAX {

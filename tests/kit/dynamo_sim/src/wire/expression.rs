@@ -54,10 +54,11 @@ impl Words<'_> {
     }
 
     fn text(&self, word: &str) -> Result<String, ApiError> {
-        match self.value(word)? {
-            Attribute::S(text) => Ok(text),
-            other => Err(invalid(&format!("the simulator orders texts alone, not {}", other.type_name()))),
-        }
+        let value = self.value(word)?;
+        let Attribute::S(text) = value else {
+            return Err(invalid(&format!("the simulator orders texts alone, not {}", value.type_name())));
+        };
+        Ok(text)
     }
 }
 

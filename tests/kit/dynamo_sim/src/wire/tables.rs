@@ -217,8 +217,14 @@ pub(super) fn query(core: &Core, body: &[u8]) -> Result<String, ApiError> {
         Words { names: &asked.expression_attribute_names, values: &asked.expression_attribute_values };
     let Condition(conditions) = Condition::parse(&asked.key_condition_expression, &words)?;
     let hash = conditions.iter().find_map(|condition| match &condition.test {
-        Test::Equal(Attribute::S(text)) if condition.name == index.hash => Some(text.clone()),
-        _ => None,
+        Test::Equal(Attribute::S(text)) => (condition.name == index.hash).then(|| text.clone()),
+        Test::Equal(_)
+        | Test::Less(_)
+        | Test::LessOrEqual(_)
+        | Test::Greater(_)
+        | Test::GreaterOrEqual(_)
+        | Test::BeginsWith(_)
+        | Test::Between(_, _) => None,
     });
     let hash = hash.ok_or_else(|| {
         ApiError::validation(format!("Query condition missed key schema element: {}", index.hash))

@@ -1,10 +1,11 @@
 //! What only the simulator has: shard trees over time, faults, virtual clocks; as the SDK meets them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Debug;
 use std::time::Duration;
 
+use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use aws_sdk_dynamodb::types::AttributeValue;
-use aws_sdk_dynamodbstreams::error::ProvideErrorMetadata;
 use aws_sdk_dynamodbstreams::types::{Record, Shard, ShardIteratorType};
 use rollcall_dynamo_sim::{Action, DynamoSim, ErrorCode, Faults, SequenceNumber, SimSettings, ViewType};
 use rollcall_model::{Attribute, Item};
@@ -94,4 +95,175 @@ async fn a_key_is_followed_through_splits_and_rolls() {
         }
     }
     assert_eq!(sim.records_read(), 30);
+}
+
+/// The name of a refusal, as the SDK says it.
+fn code<T: Debug, E: ProvideErrorMetadata + Debug>(answer: Result<T, E>) -> String {
+    answer.unwrap_err().code().expect("a name of a refusal").to_owned()
+}
+
+#[tokio::test]
+async fn an_iterator_lives_for_a_quarter_of_an_hour_of_virtual_time() {
+    let sim = DynamoSim::start(SimSettings { shards: 1, ..SimSettings::default() });
+    let clients = Clients::new(&sim.url());
+    let arn = sim.stream_arn().unwrap();
+    let shard = sim.open_shards().remove(0);
+    sim.put(item("a", 1)).unwrap();
+    let old = iterator(&clients, &arn, &shard, ShardIteratorType::TrimHorizon).await;
+    let read = || clients.streams.get_records().shard_iterator(&old).send();
+    sim.advance(Duration::from_secs(15 * 60));
+    assert_eq!(read().await.unwrap().records().len(), 1);
+    sim.advance(Duration::from_millis(1));
+    assert_eq!(code(read().await), "ExpiredIteratorException");
+}
+
+#[tokio::test]
+async fn a_shard_that_vanished_is_not_found_and_its_iterators_lead_nowhere() {
+    let sim = DynamoSim::start(SimSettings { shards: 1, ..SimSettings::default() });
+    let clients = Clients::new(&sim.url());
+    let arn = sim.stream_arn().unwrap();
+    let shard = sim.open_shards().remove(0);
+    sim.put(item("a", 1)).unwrap();
+    let held = iterator(&clients, &arn, &shard, ShardIteratorType::TrimHorizon).await;
+    assert!(!sim.vanish(&shard), "an open shard doesn't vanish");
+    sim.roll(&shard).unwrap();
+    assert!(sim.vanish(&shard));
+    let read = clients.streams.get_records().shard_iterator(held).send().await;
+    assert_eq!(code(read), "TrimmedDataAccessException");
+    let again = clients.streams.get_shard_iterator().stream_arn(&arn).shard_id(&shard);
+    let again = again.shard_iterator_type(ShardIteratorType::TrimHorizon).send().await;
+    assert_eq!(code(again), "ResourceNotFoundException");
+    let left = shards(&clients, &arn, 100).await;
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].parent_shard_id.as_deref(), Some(shard.as_str()));
+}
+
+#[tokio::test]
+async fn faults_come_as_the_service_sends_them() {
+    let sim = DynamoSim::start(SimSettings { seed: 9, ..SimSettings::default() });
+    let clients = Clients::new(&sim.url());
+    let arn = sim.stream_arn().unwrap();
+    let describe = || clients.streams.describe_stream().stream_arn(&arn).send();
+    let scan = || clients.tables.scan().table_name("flagsmith_identities").send();
+
+    sim.set_faults(Faults { throttled_percent: 100, ..Faults::default() });
+    assert_eq!(code(describe().await), "ThrottlingException");
+    assert_eq!(code(scan().await), "ProvisionedThroughputExceededException");
+    sim.set_faults(Faults { internal_error_percent: 100, ..Faults::default() });
+    let failed = scan().await.unwrap_err();
+    assert_eq!(failed.raw_response().unwrap().status().as_u16(), 500);
+    assert!(failed.as_service_error().unwrap().is_internal_server_error());
+    sim.set_faults(Faults { denied: BTreeSet::from([Action::Scan]), ..Faults::default() });
+    let denied = scan().await;
+    assert!(denied.as_ref().unwrap_err().message().unwrap().contains("dynamodb:Scan"));
+    assert_eq!(code(denied), "AccessDeniedException");
+    assert!(describe().await.is_ok());
+
+    sim.set_faults(Faults { lost_answer_percent: 100, ..Faults::default() });
+    let put = clients.tables.put_item().table_name("flagsmith_identities");
+    let put = put.item("composite_key", AttributeValue::S("lost".to_owned())).send().await;
+    assert!(put.unwrap_err().raw_response().is_none(), "no answer came");
+    assert!(sim.item("lost").is_some(), "and the work was done");
+
+    sim.set_faults(Faults::default());
+    sim.refuse_next(Action::Scan, ErrorCode::LimitExceeded);
+    assert_eq!(code(scan().await), "LimitExceededException");
+    assert!(scan().await.is_ok());
+    assert_eq!(sim.counts().of(Action::Scan), 5);
+}
+
+#[tokio::test]
+async fn only_the_right_key_is_let_in() {
+    let sim =
+        DynamoSim::start(SimSettings { access_key_id: Some("right".to_owned()), ..SimSettings::default() });
+    let describe = |clients: Clients| async move {
+        clients.tables.describe_table().table_name("flagsmith_identities").send().await
+    };
+    assert!(describe(Clients::with_key(&sim.url(), "right")).await.is_ok());
+    assert_eq!(code(describe(Clients::with_key(&sim.url(), "wrong")).await), "UnrecognizedClientException");
+}
+
+#[tokio::test]
+async fn the_date_of_answers_is_virtual() {
+    let sim = DynamoSim::start(SimSettings::default());
+    let clients = Clients::new(&sim.url());
+    let date = || async {
+        let refused = clients.tables.scan().table_name("none").send().await.unwrap_err();
+        refused.raw_response().unwrap().headers().get("date").unwrap().to_owned()
+    };
+    assert_eq!(date().await, "Thu, 15 Jan 2026 12:00:00 GMT");
+    sim.advance(Duration::from_secs(86_400));
+    sim.set_date_offset_us(-5_000_000);
+    assert_eq!(date().await, "Fri, 16 Jan 2026 11:59:55 GMT");
+}
+
+#[tokio::test]
+async fn the_sixth_read_of_a_shard_in_a_second_is_too_much() {
+    let sim = DynamoSim::start(SimSettings { shards: 2, enforce_rates: true, ..SimSettings::default() });
+    let clients = Clients::new(&sim.url());
+    let arn = sim.stream_arn().unwrap();
+    let open = sim.open_shards();
+    let (first, second) = (
+        iterator(&clients, &arn, &open[0], ShardIteratorType::Latest).await,
+        iterator(&clients, &arn, &open[1], ShardIteratorType::Latest).await,
+    );
+    let mut refused = Vec::new();
+    // So many that a slow machine too asks more than five in some second, unless each takes as long as a fifth.
+    for _ in 0..40 {
+        let answer = clients.streams.get_records().shard_iterator(&first).send().await;
+        refused.extend(answer.is_err().then(|| code(answer)));
+    }
+    assert!(!refused.is_empty() && refused.iter().all(|code| code == "ThrottlingException"), "{refused:?}");
+    assert!(clients.streams.get_records().shard_iterator(&second).send().await.is_ok());
+}
+
+#[tokio::test]
+async fn time_runs_by_itself_where_it_is_told_to() {
+    let sim = DynamoSim::start(SimSettings { speed: 1_000_000, shards: 1, ..SimSettings::default() });
+    // A million times as fast: within moments shards are rolled.
+    while sim.shards().len() < 3 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(sim.now_us() > SimSettings::default().start_us);
+}
+
+#[tokio::test]
+async fn batches_are_left_half_done() {
+    let sim = DynamoSim::start(SimSettings::default());
+    let clients = Clients::new(&sim.url());
+    for n in 0..4 {
+        sim.put(item(&format!("k{n}"), n)).unwrap();
+    }
+    sim.set_faults(Faults { unprocessed_percent: 100, ..Faults::default() });
+    let mut wanted: Vec<_> = (0..4)
+        .map(|n| HashMap::from([("composite_key".to_owned(), AttributeValue::S(format!("k{n}")))]))
+        .collect();
+    let mut found = 0;
+    while !wanted.is_empty() {
+        let keys =
+            aws_sdk_dynamodb::types::KeysAndAttributes::builder().set_keys(Some(wanted)).build().unwrap();
+        let answer =
+            clients.tables.batch_get_item().request_items("flagsmith_identities", keys).send().await.unwrap();
+        found += answer.responses.unwrap()["flagsmith_identities"].len();
+        wanted = answer
+            .unprocessed_keys
+            .unwrap()
+            .remove("flagsmith_identities")
+            .map(|keys| keys.keys)
+            .unwrap_or_default();
+    }
+    assert_eq!(found, 4);
+    assert_eq!(sim.counts().of(Action::BatchGetItem), 3);
+}
+
+#[test]
+fn a_new_stream_follows_one_that_ended() {
+    let sim = DynamoSim::start(SimSettings::default());
+    let old = sim.stream_arn().unwrap();
+    assert!(!sim.enable_stream(ViewType::KeysOnly), "one is enabled");
+    assert!(sim.disable_stream());
+    assert!(sim.open_shards().is_empty());
+    assert!(sim.enable_stream(ViewType::NewAndOldImages));
+    assert_ne!(sim.stream_arn().unwrap(), old);
+    assert!(!sim.open_shards().is_empty());
 }

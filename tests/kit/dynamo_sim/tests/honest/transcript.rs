@@ -62,7 +62,7 @@ fn normal(value: &Value) -> Value {
                 let value = match value {
                     Value::Null => Value::Null,
                     Value::String(text) if is_id => Value::String(format!("text, {}", ascii_kind(text))),
-                    Value::Number(_) if is_id => Value::String("number".to_owned()),
+                    Value::Number(number) if is_id => Value::String(time_kind(name, number)),
                     Value::Array(_) if UNORDERED.contains(&name.as_str()) => sorted(normal(value)),
                     Value::Bool(_)
                     | Value::Number(_)
@@ -77,6 +77,15 @@ fn normal(value: &Value) -> Value {
         Value::Array(list) => Value::Array(list.iter().map(normal).collect()),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
     }
+}
+
+/// Seconds since 1970 have ten digits; records say whole ones.
+fn time_kind(name: &str, number: &serde_json::Number) -> String {
+    let text = number.to_string();
+    let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+    let is_whole = fraction.bytes().all(|digit| digit == b'0');
+    let of_seconds = if is_whole || name != "ApproximateCreationDateTime" { "" } else { ", with a fraction" };
+    format!("a number of {} digits{of_seconds}", whole.len())
 }
 
 fn ascii_kind(text: &str) -> &'static str {
