@@ -7,7 +7,6 @@
 //! reach that.
 
 use std::fs::File;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
@@ -77,12 +76,6 @@ impl DynamoDb {
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
-    }
-
-    /// Its folder, with its log and, if it is durable, its tables.
-    #[must_use]
-    pub fn data_path(&self) -> &Path {
-        self.folder.path()
     }
 
     /// Its process id.

@@ -16,7 +16,7 @@ use rollcall_e2e::edge::key_of;
 use rollcall_e2e::{Edge, EdgeLoad, Failure, TABLE, Table, Worker};
 use rollcall_kit::flagsmith::{Scale, World};
 use rollcall_model::{Attribute, Item};
-use rollcall_test_servers::DynamoDb;
+use rollcall_test_servers::{DynamoDb, Ministack, MinistackSettings};
 use serde_json::Value;
 use tokio_postgres::Client;
 
@@ -25,28 +25,58 @@ use crate::scene::Scene;
 const WRITERS: usize = 3;
 /// Two readers share the shards.
 const READERS: usize = 2;
-/// Seconds of DynamoDB's clock are whole, so it can't be less.
-const CLOCK_SLACK_MS: u64 = 1_000;
+/// DynamoDB Local rounds the time of a record down to the minute, where AWS and ministack round to the second: clocks differ
+/// by that.
+const MINUTE_SLACK_MS: u64 = 61_000;
+const SECOND_SLACK_MS: u64 = 1_000;
 /// The project that moves.
 const MOVING: i32 = 4;
 /// An environment that the catalog doesn't know: its items are kept and not judged.
 const UNKNOWN_HOME: &str = "nobody-knows-this-key";
 
+/// An emulator, with an empty table. Both are in memory: files take hundreds of items a second, and it is not the emulator
+/// that is killed.
+enum Server {
+    Local(DynamoDb),
+    Ministack(Ministack),
+}
+
 /// What lives at the edge of a scene.
 pub(crate) struct EdgeSetting {
-    dynamodb: DynamoDb,
+    server: Server,
     /// Items at the start.
     items: usize,
     edge: Option<Edge>,
 }
 
 impl EdgeSetting {
-    /// DynamoDB with an empty table. It is in memory: files take hundreds of items a second, and it is not the one that is
-    /// killed.
-    pub(crate) fn start(items: usize) -> Self {
+    /// AWS's own emulator.
+    pub(crate) fn on_dynamodb_local(items: usize) -> Self {
         let dynamodb = DynamoDb::start();
         dynamodb.create_identities_table(TABLE);
-        Self { dynamodb, items, edge: None }
+        Self { server: Server::Local(dynamodb), items, edge: None }
+    }
+
+    /// The other one: seconds for minutes.
+    pub(crate) fn on_ministack(items: usize) -> Self {
+        let ministack = Ministack::start(MinistackSettings::default());
+        ministack.create_identities_table(TABLE);
+        Self { server: Server::Ministack(ministack), items, edge: None }
+    }
+
+    fn url(&self) -> String {
+        match &self.server {
+            Server::Local(dynamodb) => dynamodb.url(),
+            Server::Ministack(ministack) => ministack.url(),
+        }
+    }
+
+    /// How long it takes at most until what is written is known to be counted, without any work.
+    pub(crate) fn slack_ms(&self) -> u64 {
+        match &self.server {
+            Server::Local(_) => MINUTE_SLACK_MS,
+            Server::Ministack(_) => SECOND_SLACK_MS,
+        }
     }
 
     /// A population with an organisation for each row of the table above.
@@ -61,7 +91,7 @@ impl EdgeSetting {
     }
 
     pub(crate) fn table(&self) -> Table {
-        Table::new(&self.dynamodb.url())
+        Table::new(&self.url())
     }
 
     /// Fills the table and says in Postgres which projects live there; its section of topology.yaml.
@@ -88,10 +118,11 @@ impl EdgeSetting {
         edge.fill(&self.table(), seed).await?;
         self.edge = Some(edge);
         Ok(format!(
-            "  edge: {{ type: dynamodb, platform: flagsmith, table: {TABLE}, region: eu-west-2, endpoint: \"{}\", \
+            "  edge: {{ type: dynamodb, platform: flagsmith, table: {TABLE}, region: us-east-1, endpoint: \"{}\", \
              access_key_id: \"${{EDGE_KEY_ID}}\", secret_access_key: \"${{EDGE_SECRET}}\", readers: {READERS}, \
-             clock_slack_ms: {CLOCK_SLACK_MS}, page_items: 500 }}\n",
-            self.dynamodb.url()
+             clock_slack_ms: {}, page_items: 500 }}\n",
+            self.url(),
+            self.slack_ms()
         ))
     }
 }

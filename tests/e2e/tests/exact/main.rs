@@ -74,7 +74,7 @@ async fn c08_three_workers_on_kafka_end_as_the_oracle_says() {
 async fn c83_core_and_edge_end_as_the_oracle_says() {
     for seed in seeds() {
         println!("CRASH_SEED={seed}");
-        let edge = Some(EdgeSetting::start(ITEMS));
+        let edge = Some(EdgeSetting::on_dynamodb_local(ITEMS));
         let setting = Setting { version: PgVersion::V15, seed, cluster: None, edge };
         let mut scene = Scene::set(setting).await.unwrap();
         scene.kill_under_load(10).await.unwrap();
@@ -90,7 +90,7 @@ async fn c83_core_and_edge_end_as_the_oracle_says() {
 async fn c83_three_workers_share_the_shards_and_end_as_the_oracle_says() {
     for seed in seeds() {
         println!("CRASH_SEED={seed}");
-        let (cluster, edge) = (Some(Cluster::start(3)), Some(EdgeSetting::start(ITEMS_ON_KAFKA)));
+        let (cluster, edge) = (Some(Cluster::start(3)), Some(EdgeSetting::on_ministack(ITEMS_ON_KAFKA)));
         let setting = Setting { version: PgVersion::V15, seed, cluster, edge };
         let mut scene = Scene::set(setting).await.unwrap();
         scene.suffer(&[Fault::Kill, Fault::Zombie]).await.unwrap();

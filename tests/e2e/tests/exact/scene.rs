@@ -182,13 +182,19 @@ impl Scene {
         println!("{} steps of load", self.steps.load(Ordering::Relaxed));
         let client = connect(&self.postgres).await?;
         let row = client.query_one("SELECT (extract(epoch FROM clock_timestamp()) * 1e6)::int8", &[]).await?;
-        let rested = self.workers[0].wait_until_as_of(row.get(0)).await;
+        let rested = self.workers[0].wait_until_as_of_within(row.get(0), self.patience()).await;
         if rested.is_err() {
             for (number, worker) in self.workers.iter().enumerate() {
                 eprintln!("the log of worker {number}:\n{}", worker.log_tail());
             }
         }
         rested
+    }
+
+    /// How long all of it may take to come to rest: a scan waits for the slack twice, and what is written after it once.
+    fn patience(&self) -> Duration {
+        let slack_ms = self.edge.as_ref().map_or(0, EdgeSetting::slack_ms);
+        Duration::from_millis(120_000 + 4 * slack_ms)
     }
 
     pub(crate) async fn assert_exact(&mut self) -> Result<(), Failure> {

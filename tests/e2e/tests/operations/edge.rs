@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use rollcall_e2e::edge::key_of;
-use rollcall_e2e::{Failure, TABLE, Worker};
+use rollcall_e2e::{Failure, TABLE, Table, Worker};
+use rollcall_kit::Proxy;
 use rollcall_model::Attribute;
-use rollcall_test_servers::DynamoDb;
+use rollcall_test_servers::Ministack;
 use serde_json::Value;
 
 use crate::edge_stage::{EdgeStage, ITEMS, emulator};
@@ -15,7 +16,7 @@ use crate::stage::start;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commands_show_what_lives_at_the_edge() {
     let dynamodb = emulator();
-    let mut stage = EdgeStage::running(61, &dynamodb.url()).await.unwrap();
+    let mut stage = EdgeStage::running(61, Table::new(&dynamodb.url())).await.unwrap();
     stage.churn(60).await.unwrap();
     let truth = stage.assert_exact().await.unwrap();
 
@@ -73,7 +74,7 @@ fn is_at_home(item: &rollcall_model::Item) -> bool {
 async fn a_backfill_is_paused_and_goes_on() {
     // It takes as long as the slack at least: time to pause it.
     let dynamodb = emulator();
-    let mut stage = EdgeStage::set(62, &dynamodb.url(), "scan_segments: 2").await.unwrap();
+    let mut stage = EdgeStage::set(62, Table::new(&dynamodb.url()), "scan_segments: 2").await.unwrap();
     let config = std::fs::read_to_string(stage.worker.config()).unwrap();
     std::fs::write(stage.worker.config(), config.replace("clock_slack_ms: 1000", "clock_slack_ms: 6000"))
         .unwrap();
@@ -103,7 +104,7 @@ async fn a_backfill_is_paused_and_goes_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unreadable_item_is_parked_until_a_good_one_comes() {
     let dynamodb = emulator();
-    let mut stage = EdgeStage::running(63, &dynamodb.url()).await.unwrap();
+    let mut stage = EdgeStage::running(63, Table::new(&dynamodb.url())).await.unwrap();
     let items = stage.table.items().await.unwrap();
     let good = items.iter().find(|item| is_at_home(item)).unwrap().clone();
     let key = key_of(&good);
@@ -138,7 +139,7 @@ impl EdgeStage {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_keeps_a_stream_from_being_read_is_told_with_its_repair() {
     let dynamodb = emulator();
-    let mut stage = EdgeStage::set(64, &dynamodb.url(), "").await.unwrap();
+    let mut stage = EdgeStage::set(64, Table::new(&dynamodb.url()), "").await.unwrap();
     stream(&dynamodb, false);
     start(&mut stage.worker).await.unwrap();
     let told = stage.until("source/edge", "failed").await.unwrap();
@@ -161,7 +162,7 @@ async fn what_keeps_a_stream_from_being_read_is_told_with_its_repair() {
 }
 
 /// Switches the table's stream on or off.
-fn stream(dynamodb: &DynamoDb, on: bool) {
+fn stream(dynamodb: &Ministack, on: bool) {
     let specification = if on {
         r#"{"StreamEnabled": true, "StreamViewType": "NEW_AND_OLD_IMAGES"}"#
     } else {
@@ -190,22 +191,31 @@ async fn refusal_of(worker: &mut Worker) -> Result<String, Failure> {
     }
 }
 
-/// DynamoDB is away for a while and comes back: what was written before and after arrives, and core never waits for it.
+/// DynamoDB is away for a while and comes back: what was written meanwhile arrives, and core never waits for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outage_of_dynamodb_is_waited_for() {
-    let mut dynamodb = DynamoDb::start_durable();
-    dynamodb.create_identities_table(TABLE);
-    let mut stage = EdgeStage::set(65, &dynamodb.url(), "").await.unwrap();
+    let dynamodb = emulator();
+    let proxy = Proxy::listen();
+    proxy.forward_to(address(&dynamodb.url()));
+    let way = Table::new(&format!("http://{}", proxy.address()));
+    let mut stage = EdgeStage::set(65, way, "").await.unwrap();
+    stage.table = Table::new(&dynamodb.url());
     start(&mut stage.worker).await.unwrap();
     stage.assert_exact().await.unwrap();
-    stage.churn(20).await.unwrap();
-    dynamodb.kill9();
-    stage.sql("DELETE FROM environments_trait WHERE identity_id % 3 = 0").await.unwrap();
-    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
-    dynamodb.start_again();
-    stage.churn(20).await.unwrap();
-    let members = stage.assert_exact().await.unwrap();
-    assert!(members.values().map(BTreeSet::len).sum::<usize>() > ITEMS / 10);
+    for fault in [Proxy::drop_all, Proxy::reset] {
+        fault(&proxy);
+        stage.churn(20).await.unwrap();
+        stage.sql("DELETE FROM environments_trait WHERE identity_id % 7 = 0").await.unwrap();
+        stage.until_core_as_of(stage.now_us().await.unwrap()).await.unwrap();
+        proxy.pass();
+        stage.churn(20).await.unwrap();
+        let members = stage.assert_exact().await.unwrap();
+        assert!(members.values().map(BTreeSet::len).sum::<usize>() > ITEMS / 10);
+    }
+}
+
+fn address(url: &str) -> std::net::SocketAddr {
+    url.trim_start_matches("http://").parse().expect("an address")
 }
 
 pub(crate) fn tells(task: &Value, what: &str, repair: &str) {

@@ -9,7 +9,7 @@ use rollcall_e2e::{Edge, EdgeLoad, Failure, TABLE, Table, Worker};
 use rollcall_kit::flagsmith::{Scale, create_schema, populate};
 use rollcall_kit::oracle;
 use rollcall_model::Item;
-use rollcall_test_servers::{ClickHouse, DynamoDb, PgVersion, Postgres};
+use rollcall_test_servers::{ClickHouse, Ministack, MinistackSettings, PgVersion, Postgres};
 use serde_json::Value;
 use tokio_postgres::Client;
 
@@ -40,26 +40,26 @@ pub(crate) struct EdgeStage {
     load: EdgeLoad,
 }
 
-/// DynamoDB in memory, with an empty table.
-pub(crate) fn emulator() -> DynamoDb {
-    let dynamodb = DynamoDb::start();
-    dynamodb.create_identities_table(TABLE);
-    dynamodb
+/// An emulator with an empty table. It is ministack: DynamoDB Local rounds the times of records down to the minute, and
+/// everything that compares times would wait for two.
+pub(crate) fn emulator() -> Ministack {
+    let ministack = Ministack::start(MinistackSettings::default());
+    ministack.create_identities_table(TABLE);
+    ministack
 }
 
 impl EdgeStage {
-    /// Set up and not yet started, with the table at `url_of_table`, empty before; `more` are keys of the source.
-    pub(crate) async fn set(seed: u64, url_of_table: &str, more: &str) -> Result<Self, Failure> {
+    /// Set up and not yet started; the table is empty before, and `more` are keys of the source.
+    pub(crate) async fn set(seed: u64, table: Table, more: &str) -> Result<Self, Failure> {
         let postgres = Postgres::start(PgVersion::V15, &[]);
         let clickhouse = ClickHouse::temporary();
         let client = connect(&postgres).await?;
         create_schema(&client).await?;
         let world = populate(&client, SCALE, seed).await?;
         client.batch_execute("UPDATE projects_project SET enable_dynamo_db = true WHERE id = 2").await?;
-        let table = Table::new(url_of_table);
         let edge = Edge::new(&world, HOMES.map(str::to_owned).to_vec(), ITEMS);
         edge.fill(&table, seed).await?;
-        let worker = worker(&url(&postgres), &clickhouse, url_of_table, more)?;
+        let worker = worker(&url(&postgres), &clickhouse, table.url(), more)?;
         let (code, _, said) = worker.say(&["setup"]).await?;
         assert_eq!(code, 0, "rollcall setup: {said}");
         let load = EdgeLoad::new(&edge, &table, seed, 0, 1);
@@ -67,8 +67,8 @@ impl EdgeStage {
     }
 
     /// The same, running and at rest.
-    pub(crate) async fn running(seed: u64, url_of_table: &str) -> Result<Self, Failure> {
-        let mut stage = Self::set(seed, url_of_table, "").await?;
+    pub(crate) async fn running(seed: u64, table: Table) -> Result<Self, Failure> {
+        let mut stage = Self::set(seed, table, "").await?;
         start(&mut stage.worker).await?;
         stage.assert_exact().await?;
         Ok(stage)
@@ -101,11 +101,21 @@ impl EdgeStage {
         self.until_edge_as_of(now_us + self.ahead_us).await
     }
 
+    /// Waits until what was committed in Postgres up to then is in the log.
+    pub(crate) async fn until_core_as_of(&self, at_us: i64) -> Result<(), Failure> {
+        self.until_as_of("core", at_us).await
+    }
+
     /// Waits until what was written to the table up to then is in the log, by DynamoDB's clock.
     pub(crate) async fn until_edge_as_of(&self, at_us: i64) -> Result<(), Failure> {
+        self.until_as_of("edge", at_us).await
+    }
+
+    async fn until_as_of(&self, source: &str, at_us: i64) -> Result<(), Failure> {
         let started = Instant::now();
-        while self.edge().await?["as_of_us"].as_i64() < Some(at_us) {
-            assert!(started.elapsed() < PATIENCE, "{:#}\n{}", self.edge().await?, self.worker.log_tail());
+        while self.source(source).await?["as_of_us"].as_i64() < Some(at_us) {
+            let status = self.worker.get("status").await?;
+            assert!(started.elapsed() < PATIENCE, "{status:#}\n{}", self.worker.log_tail());
             tokio::time::sleep(POLL).await;
         }
         Ok(())
@@ -154,10 +164,14 @@ impl EdgeStage {
 
     /// What the worker says of the edge.
     pub(crate) async fn edge(&self) -> Result<Value, Failure> {
+        self.source("edge").await
+    }
+
+    async fn source(&self, name: &str) -> Result<Value, Failure> {
         let status = self.worker.get("status").await?;
         let sources = status["sources"].as_array().cloned().unwrap_or_default();
-        let edge = sources.into_iter().find(|source| source["name"] == "edge");
-        edge.ok_or_else(|| format!("no source edge: {status:#}").into())
+        let source = sources.into_iter().find(|source| source["name"] == name);
+        source.ok_or_else(|| format!("no source {name}: {status:#}").into())
     }
 
     /// An item of the table.
@@ -168,18 +182,13 @@ impl EdgeStage {
 }
 
 /// A worker on these servers, with a key that any emulator takes.
-fn worker(
-    postgres: &str,
-    clickhouse: &ClickHouse,
-    endpoint: &str,
-    more: &str,
-) -> Result<Worker, Failure> {
+fn worker(postgres: &str, clickhouse: &ClickHouse, endpoint: &str, more: &str) -> Result<Worker, Failure> {
     let comma = if more.is_empty() { "" } else { ", " };
     let mut worker = Worker::new(&format!(
         "rollcall: 1\n\
          log: {{ type: embedded, path: ./data, partitions: 2 }}\n\
          sources:\n  core: {{ type: postgres, platform: flagsmith, url: \"{postgres}\", heartbeat_ms: 100 }}\n  \
-         edge: {{ type: dynamodb, platform: flagsmith, table: {TABLE}, region: eu-west-2, endpoint: \"{endpoint}\", \
+         edge: {{ type: dynamodb, platform: flagsmith, table: {TABLE}, region: us-east-1, endpoint: \"{endpoint}\", \
          access_key_id: \"${{EDGE_KEY_ID}}\", secret_access_key: \"${{EDGE_SECRET}}\", readers: 2, clock_slack_ms: 1000, \
          page_items: 50{comma}{more} }}\n\
          sinks:\n  clickhouse: {{ url: \"{}\", flush_age_ms: 50 }}\n  \

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use rollcall_dynamo_sim::{Action, DynamoSim, Faults, SimSettings};
-use rollcall_e2e::Failure;
 use rollcall_e2e::edge::key_of;
+use rollcall_e2e::{Failure, Table};
 use rollcall_model::Attribute;
 use serde_json::Value;
 
@@ -20,6 +20,7 @@ fn simulator() -> DynamoSim {
     let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
     DynamoSim::start(SimSettings {
         start_us: since.as_micros() as i64,
+        region: "us-east-1".to_owned(),
         speed: 1,
         roll: None,
         ..SimSettings::default()
@@ -30,7 +31,7 @@ fn simulator() -> DynamoSim {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_key_and_missing_permissions_are_named() {
     let sim = simulator();
-    let mut stage = EdgeStage::set(66, &sim.url(), "").await.unwrap();
+    let mut stage = EdgeStage::set(66, Table::simulated(&sim.url()), "").await.unwrap();
     let deny = |denied: &[Action]| {
         sim.set_faults(Faults { denied: denied.iter().copied().collect(), ..Faults::default() });
     };
@@ -106,7 +107,7 @@ async fn some_reader_told(stage: &EdgeStage, action: Action) -> Result<String, F
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_was_trimmed_unread_is_refused_and_repaired() {
     let sim = simulator();
-    let mut stage = EdgeStage::set(67, &sim.url(), "").await.unwrap();
+    let mut stage = EdgeStage::set(67, Table::simulated(&sim.url()), "").await.unwrap();
     start(&mut stage.worker).await.unwrap();
     let before = stage.assert_exact().await.unwrap();
     assert_eq!(stage.worker.terminate().await.unwrap().code(), Some(0));

@@ -9,9 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use md5::{Digest as _, Md5};
-use rollcall_e2e::{Failure, TABLE};
+use rollcall_e2e::{Failure, TABLE, Table};
 use rollcall_model::Item;
-use rollcall_test_servers::DynamoDb;
 use serde_json::json;
 
 use crate::edge_stage::{EdgeStage, emulator};
@@ -37,7 +36,7 @@ fn export(bucket: &Path, id: &str, items: &[Item], at: &str) -> Result<PathBuf, 
         list += "\n";
         fs::write(bucket.join(key), bytes)?;
     }
-    let table = format!("arn:aws:dynamodb:eu-west-2:000000000000:table/{TABLE}");
+    let table = format!("arn:aws:dynamodb:us-east-1:000000000000:table/{TABLE}");
     let summary = json!({
         "version": "2020-06-30", "exportArn": format!("{table}/export/{id}"), "startTime": at, "endTime": at,
         "tableArn": table, "tableId": "12345a12-abcd-123a-ab12-1234abc12345", "exportTime": at,
@@ -60,8 +59,8 @@ fn md5(bytes: &[u8]) -> String {
 /// refused, and so is one of which a file is not what its checksum says.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_export_is_the_first_load() {
-    let dynamodb: DynamoDb = emulator();
-    let mut stage = EdgeStage::set(68, &dynamodb.url(), "first_load: by_hand").await.unwrap();
+    let dynamodb = emulator();
+    let mut stage = EdgeStage::set(68, Table::new(&dynamodb.url()), "first_load: by_hand").await.unwrap();
     let bucket = tempfile::tempdir().unwrap();
     let items = stage.table.items().await.unwrap();
     let now_us = stage.now_us().await.unwrap();

@@ -1,21 +1,24 @@
-//! The edge of the demo: DynamoDB Local with a table of items, and which projects live there.
+//! The edge of the demo: an emulator of DynamoDB with a table of items, and which projects live there.
+//!
+//! It is ministack: DynamoDB Local rounds the times of records down to the minute, where AWS rounds to the second, so that a
+//! first load beside the stream would wait for two of them.
 
 use rollcall_e2e::{Edge, EdgeLoad, TABLE, Table};
 use rollcall_kit::flagsmith::World;
-use rollcall_test_servers::DynamoDb;
+use rollcall_test_servers::{Ministack, MinistackSettings};
 use tokio_postgres::Client;
 
 use crate::{Args, Failure, SourceKind, Teller};
 
 /// The organisation whose project lives at the edge, where not all do.
 const AT_EDGE: i32 = 2;
-/// DynamoDB Local lets any key in. Rollcall takes it from where AWS' own tools do, so that topology.yaml holds none.
+/// It lets any key in. Rollcall takes it from where AWS' own tools do, so that topology.yaml holds none.
 pub(crate) const CREDENTIALS: [(&str, &str); 2] =
     [("AWS_ACCESS_KEY_ID", "demo"), ("AWS_SECRET_ACCESS_KEY", "demo")];
 
 /// A DynamoDB with items.
 pub(crate) struct EdgeServer {
-    pub(crate) dynamodb: DynamoDb,
+    pub(crate) dynamodb: Ministack,
     table: Table,
     edge: Edge,
     /// Projects whose identities are items.
@@ -35,8 +38,8 @@ impl EdgeServer {
             SourceKind::Dynamodb => world.organisations.clone(),
             SourceKind::Both => vec![AT_EDGE],
         };
-        teller.tell("starting DynamoDB Local");
-        let dynamodb = DynamoDb::start();
+        teller.tell("starting an emulator of DynamoDB (ministack)");
+        let dynamodb = Ministack::start(MinistackSettings::default());
         dynamodb.create_identities_table(TABLE);
         let table = Table::new(&dynamodb.url());
         let (_, items) = args.shares();
@@ -59,7 +62,7 @@ impl EdgeServer {
     /// Its section of topology.yaml.
     pub(crate) fn source(&self) -> String {
         format!(
-            "  edge: {{ type: dynamodb, platform: flagsmith, table: {TABLE}, region: eu-west-2, endpoint: \"{}\", \
+            "  edge: {{ type: dynamodb, platform: flagsmith, table: {TABLE}, region: us-east-1, endpoint: \"{}\", \
              clock_slack_ms: 1000 }}\n",
             self.url()
         )

@@ -1,4 +1,4 @@
-//! `make demo`: Rollcall at work on a real Postgres, DynamoDB Local and the embedded ClickHouse, under a load.
+//! `make demo`: Rollcall at work on a real Postgres, an emulator of DynamoDB and the embedded ClickHouse, under a load.
 //!
 //! ```text
 //! Postgres (25,000 identities), DynamoDB (25,000 items) ◀── the load ──┐
@@ -30,7 +30,7 @@ use crate::stage::Stage;
 /// What goes wrong, for a person to read.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Shows Rollcall on a real Postgres, DynamoDB Local and the embedded ClickHouse
+/// Shows Rollcall on a real Postgres, an emulator of DynamoDB and the embedded ClickHouse
 #[derive(Debug, Parser)]
 #[command(name = "rollcall-demo")]
 pub(crate) struct Args {
