@@ -120,7 +120,7 @@ impl Bucket {
         let etag = copy.etag.clone();
         let wanted = Wanted { key, name, from: copy.length, etag: etag.as_deref() };
         let Some(answer) = self.get(&wanted).await? else { return Err(missing(name)) };
-        copy.etag = answer.e_tag;
+        copy.etag = answer.e_tag.filter(|etag| !etag.is_empty()).or(copy.etag.take());
         let mut body = answer.body;
         while let Some(part) = next(&mut body, name).await? {
             // A page of memory to the kernel: shorter than a switch to another thread.

@@ -142,12 +142,12 @@ pub(crate) fn missing(name: &str) -> Fault {
 
 fn unreadable(path: &Path, error: io::Error) -> Fault {
     let what = format!("can't read {}", path.display());
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            Fault::config(what).repair(format!("let this process read it: chmod -R a+rX {}", path.display()))
-        }
-        io::ErrorKind::IsADirectory => Fault::refused(what).repair("copy the export again"),
-        _ => Fault::retry(what),
-    }
-    .from_source(error)
+    let fault = if error.kind() == io::ErrorKind::PermissionDenied {
+        Fault::config(what).repair(format!("let this process read it: chmod -R a+rX {}", path.display()))
+    } else if error.kind() == io::ErrorKind::IsADirectory {
+        Fault::refused(what).repair("copy the export again")
+    } else {
+        Fault::retry(what)
+    };
+    fault.from_source(error)
 }

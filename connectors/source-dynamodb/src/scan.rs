@@ -206,7 +206,8 @@ impl Scan {
                 items: read.items,
                 next: self.at.cursor()?,
                 done: self.ended,
-                cut_us: read.cut_us,
+                // AWS's clock as we know it may step back by a second: the start stays before.
+                cut_us: read.cut_us.max(self.at.cut_us),
                 until_us: self.until_us,
                 read_units: std::mem::take(&mut self.units),
                 bytes: read.bytes,

@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use aws_smithy_types::base64;
 use rollcall_model::{Attribute, Item};
 
 /// A key, in the SDK's form.
@@ -15,20 +14,20 @@ pub(crate) fn item(found: Key) -> Item {
     found.into_iter().map(|(name, value)| (name, attribute(value))).collect()
 }
 
+// The SDK's enum grows, and its own name for what it doesn't know is private.
+#[expect(clippy::wildcard_enum_match_arm)]
 fn attribute(value: AttributeValue) -> Attribute {
     match value {
         AttributeValue::S(text) => Attribute::S(text),
         AttributeValue::N(digits) => Attribute::N(digits),
-        AttributeValue::B(bytes) => Attribute::B(STANDARD.encode(bytes)),
+        AttributeValue::B(bytes) => Attribute::B(base64::encode(bytes)),
         AttributeValue::Bool(value) => Attribute::Bool(value),
         AttributeValue::Null(_) => Attribute::Null,
         AttributeValue::M(map) => Attribute::M(item(map)),
         AttributeValue::L(list) => Attribute::L(list.into_iter().map(attribute).collect()),
         AttributeValue::Ss(texts) => Attribute::Ss(texts),
         AttributeValue::Ns(digits) => Attribute::Ns(digits),
-        AttributeValue::Bs(sets) => {
-            Attribute::Bs(sets.into_iter().map(|bytes| STANDARD.encode(bytes)).collect())
-        }
+        AttributeValue::Bs(sets) => Attribute::Bs(sets.into_iter().map(base64::encode).collect()),
         // The SDK drops the name of a type that it doesn't know.
         _ => Attribute::Unknown("unknown to the SDK".to_owned()),
     }
@@ -41,7 +40,7 @@ pub(crate) fn key(item: &Item) -> Option<Key> {
             let value = match value {
                 Attribute::S(text) => AttributeValue::S(text.clone()),
                 Attribute::N(digits) => AttributeValue::N(digits.clone()),
-                Attribute::B(bytes) => AttributeValue::B(STANDARD.decode(bytes).ok()?.into()),
+                Attribute::B(bytes) => AttributeValue::B(base64::decode(bytes).ok()?.into()),
                 Attribute::Bool(_)
                 | Attribute::Null
                 | Attribute::M(_)
@@ -83,11 +82,11 @@ pub(crate) fn bytes(item: &Item) -> u64 {
 
 fn value_bytes(value: &Attribute) -> u64 {
     let number = |digits: &String| digits.len() as u64 / 2 + 1;
-    let binary = |base64: &String| base64.len() as u64 / 4 * 3;
+    let binary = |encoded: &String| encoded.len() as u64 / 4 * 3;
     match value {
         Attribute::S(text) => text.len() as u64,
         Attribute::N(digits) => number(digits),
-        Attribute::B(base64) => binary(base64),
+        Attribute::B(encoded) => binary(encoded),
         Attribute::Bool(_) | Attribute::Null | Attribute::Unknown(_) => 1,
         Attribute::M(map) => 3 + map.len() as u64 + bytes(map),
         Attribute::L(list) => 3 + list.iter().map(|value| 1 + value_bytes(value)).sum::<u64>(),

@@ -8,9 +8,9 @@ use rollcall_aws::{AwsConfig, Backoff, ServerClock, fault};
 use rollcall_model::{Fault, FaultKind};
 
 /// Failures in a row after which the task is told; it goes on where it was.
-const FAILURES_MAX: u32 = 10;
+const FAILURES_MAX: u32 = 9;
 const PAUSE_FIRST_MS: u64 = 50;
-const PAUSE_MAX_MS: u64 = 5_000;
+const PAUSE_MAX_MS: u64 = 2_000;
 
 /// A table, open.
 #[derive(Clone, Debug)]

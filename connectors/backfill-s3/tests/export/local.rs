@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use proptest::prelude::*;
 use rollcall_backfill_s3::{Export, estimate};
@@ -127,6 +128,27 @@ async fn a_dropped_wait_loses_nothing() {
         }
     }
     assert_eq!(seen, ids(&pages(&at(&export), None).await.unwrap()));
+}
+
+/// Says how fast it is, for the record; it claims nothing.
+#[tokio::test]
+async fn how_fast_an_export_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = Made::full(&numbered(&[20_000]));
+    let zipped = made.objects[&made.data(0)].len();
+    let mut config = at(&made.write(folder.path()));
+    (config.page_items, config.files_in_flight_max) = (1_000, 1);
+    let began = Instant::now();
+    let read = pages(&config, None).await.unwrap();
+    let seconds = began.elapsed().as_secs_f64();
+    let bytes: u64 = read.iter().map(|page| page.bytes).sum();
+    assert_eq!(ids(&read).len(), 20_000);
+    println!(
+        "export, one file at a time: {:.0} lines/s, {:.0} MB/s of JSON, {:.1} bytes of gzip a line",
+        20_000.0 / seconds,
+        bytes as f64 / 1e6 / seconds,
+        zipped as f64 / 20_000.0
+    );
 }
 
 proptest! {

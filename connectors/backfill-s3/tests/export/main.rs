@@ -1,8 +1,10 @@
 //! Exports, laid out as DynamoDB does it, read from a folder and from a real S3 server.
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 mod bad;
 mod local;
 mod make;
+mod s3;
 
 use std::path::Path;
 

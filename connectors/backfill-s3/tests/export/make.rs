@@ -38,7 +38,7 @@ fn image(id: &str, n: usize) -> serde_json::Value {
         "identity_traits": { "L": [
             { "M": { "trait_key": { "S": "plan" }, "trait_value": { "S": format!("plan-{}", n % 7) } } },
             { "M": { "trait_key": { "S": "age" }, "trait_value": { "N": (n % 90).to_string() } } },
-            { "M": { "trait_key": { "S": "beta" }, "trait_value": { "BOOL": n % 2 == 0 } } }
+            { "M": { "trait_key": { "S": "beta" }, "trait_value": { "BOOL": n.is_multiple_of(2) } } }
         ] }
     })
 }

@@ -139,6 +139,15 @@ impl DynamoSim {
         self.with(|world| world.core.put(item).map(drop))
     }
 
+    /// Writes an item that today's DynamoDB would refuse: larger than 400 KB, or with attributes of types to come
+    /// ([`rollcall_model::Attribute::Unknown`]).
+    ///
+    /// # Errors
+    /// If it has no key.
+    pub fn put_unchecked(&self, item: Item) -> Result<(), ApiError> {
+        self.with(|world| world.core.put_unchecked(item))
+    }
+
     /// Removes an item; whether it was there.
     pub fn delete(&self, key: &str) -> bool {
         self.with(|world| world.core.delete(key).is_some())

@@ -145,3 +145,25 @@ impl History {
         DynamoSim::start(self.settings())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::test_runner::TestError;
+
+    use super::*;
+
+    #[test]
+    fn a_failing_history_shrinks_to_what_makes_it_fail() {
+        let config = Config { failure_persistence: None, ..Config::default() };
+        let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
+        let mut runner = TestRunner::new_with_rng(config, rng);
+        let failed = runner.run(&History::strategy(0..200), |history| {
+            let sim = history.start();
+            history.steps.iter().for_each(|step| step.apply(&sim));
+            let has_split = sim.shards().iter().any(|shard| shard.parent.is_some());
+            if has_split { Err(proptest::test_runner::TestCaseError::fail("a child")) } else { Ok(()) }
+        });
+        let Err(TestError::Fail(_, history)) = failed else { panic!("{failed:?}") };
+        assert_eq!(history.steps.len(), 1, "{history:?}");
+    }
+}

@@ -96,7 +96,7 @@ impl Stream {
                 stream_view_type: view,
             },
         };
-        serde_json::to_string(&record).unwrap_or_default()
+        value::rendered(&[old_image, new_image], || serde_json::to_string(&record).unwrap_or_default())
     }
 }
 

@@ -152,7 +152,7 @@ impl Table {
     pub(crate) fn write(&mut self, key: &Arc<str>, item: Option<Item>, due_us: i64) -> Option<Arc<Stored>> {
         let at = (place(key), Arc::clone(key));
         let stored = item.map(|item| {
-            let json = serde_json::to_string(&item).unwrap_or_default();
+            let json = value::rendered(&[Some(&item)], || serde_json::to_string(&item).unwrap_or_default());
             Arc::new(Stored { bytes: value::size(&item), item: Arc::new(item), json })
         });
         let old = match &stored {

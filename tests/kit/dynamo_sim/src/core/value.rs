@@ -130,6 +130,34 @@ fn written_out(negative: bool, significant: &str, point: i64) -> String {
     }
 }
 
+/// What `render` makes of items, which it writes as JSON. An attribute of a type that the model doesn't know has no value
+/// there; on the wire it must have one, or it would read as one that is not there.
+pub(crate) fn rendered(items: &[Option<&Item>], render: impl FnOnce() -> String) -> String {
+    let mut unknown = Vec::new();
+    for item in items.iter().flatten() {
+        item.values().for_each(|value| unknown_types(value, &mut unknown));
+    }
+    unknown.iter().fold(render(), |json, name| {
+        json.replace(&format!("{{\"{name}\":null}}"), &format!("{{\"{name}\":{{}}}}"))
+    })
+}
+
+fn unknown_types<'a>(value: &'a Attribute, into: &mut Vec<&'a str>) {
+    match value {
+        Attribute::Unknown(name) => into.push(name),
+        Attribute::M(map) => map.values().for_each(|value| unknown_types(value, into)),
+        Attribute::L(list) => list.iter().for_each(|value| unknown_types(value, into)),
+        Attribute::S(_)
+        | Attribute::N(_)
+        | Attribute::B(_)
+        | Attribute::Bool(_)
+        | Attribute::Null
+        | Attribute::Ss(_)
+        | Attribute::Ns(_)
+        | Attribute::Bs(_) => {}
+    }
+}
+
 /// How large DynamoDB counts an item.
 pub(crate) fn size(item: &Item) -> u64 {
     item.iter().map(|(name, value)| len(name) + size_of_value(value)).sum()

@@ -267,3 +267,28 @@ fn a_new_stream_follows_one_that_ended() {
     assert_ne!(sim.stream_arn().unwrap(), old);
     assert!(!sim.open_shards().is_empty());
 }
+
+#[tokio::test]
+async fn a_type_to_come_is_one_that_the_sdk_does_not_know() {
+    let sim = DynamoSim::start(SimSettings { shards: 1, ..SimSettings::default() });
+    let clients = Clients::new(&sim.url());
+    let mut odd = item("odd", 1);
+    odd.insert("vector".to_owned(), Attribute::L(vec![Attribute::Unknown("VEC".to_owned())]));
+    assert!(sim.put(odd.clone()).is_err(), "DynamoDB would refuse it");
+    sim.put_unchecked(odd).unwrap();
+    let scanned = clients.tables.scan().table_name("flagsmith_identities").send().await.unwrap();
+    assert!(scanned.items()[0]["vector"].as_l().unwrap()[0].is_unknown());
+    let records = records(&clients, &sim.stream_arn().unwrap(), &sim.open_shards()[0]).await;
+    let image = records[0].dynamodb().unwrap().new_image().unwrap();
+    assert!(image["vector"].as_l().unwrap()[0].is_unknown());
+}
+
+#[tokio::test]
+async fn a_slow_answer_comes() {
+    let sim = DynamoSim::start(SimSettings::default());
+    let clients = Clients::new(&sim.url());
+    sim.set_faults(Faults { slow_percent: 100, slow_ms_max: 20, ..Faults::default() });
+    for _ in 0..5 {
+        clients.tables.scan().table_name("flagsmith_identities").send().await.unwrap();
+    }
+}
