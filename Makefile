@@ -14,6 +14,8 @@ SECONDS ?= 60
 SQL_CASES ?= 200000
 # Of the demo: embedded or kafka.
 LOG ?= embedded
+# Where its identities live: postgres, dynamodb or both.
+SOURCE ?= both
 
 .PHONY: help servers tools build fmt check test demo demo-stop bench differential fuzz
 
@@ -44,9 +46,9 @@ test: servers ## Every test, on real servers
 	$(CARGO) build --workspace --bins --locked </dev/null
 	$(CARGO) test --workspace --locked </dev/null
 
-demo: servers ## A complete Rollcall on a real Postgres and ClickHouse, with load; LOG=kafka: three workers; KEEP=1 leaves it up
+demo: servers ## A complete Rollcall on a real Postgres, an emulated DynamoDB and ClickHouse, with load; SOURCE=postgres or dynamodb alone; LOG=kafka: three workers; KEEP=1 leaves it up
 	$(CARGO) build --workspace --bins --locked
-	$(TARGET)/debug/rollcall-demo --log $(LOG) $(if $(KEEP),--keep)
+	$(TARGET)/debug/rollcall-demo --log $(LOG) --source $(SOURCE) $(if $(KEEP),--keep)
 
 demo-stop: ## End a demo that KEEP=1 left running
 	$(CARGO) build --bin rollcall-demo --locked

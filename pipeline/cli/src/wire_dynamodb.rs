@@ -134,6 +134,7 @@ impl DynamoDb {
             name: self.name.clone(),
             platform: self.platform,
             readers: self.config.readers,
+            clock_slack_ms: self.config.clock_slack_ms,
             loads_by_itself: self.config.first_load == "scan",
             begin: Box::new(move || {
                 let stream = begins.stream();

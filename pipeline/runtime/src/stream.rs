@@ -153,11 +153,12 @@ impl StreamState {
         self.stream = Some(stream);
     }
 
-    /// Whether a backfill that covers so much may run.
+    /// Whether a backfill that covers so much may run; its cut is earlier than its reading by the slack of the clocks, and
+    /// the stream is read from as much before its beginning.
     ///
     /// # Errors
     /// A refused fault that says what it lacks.
-    pub(crate) fn check(&self, coverage: Coverage) -> Result<(), Fault> {
+    pub(crate) fn check(&self, coverage: Coverage, slack_us: i64) -> Result<(), Fault> {
         let Some(stream) = &self.stream else {
             return Err(Fault::retry("the stream has not begun yet"));
         };
@@ -169,7 +170,9 @@ impl StreamState {
         let lacks = |what: String, repair: &str| Err(Fault::refused(what).repair(repair));
         match (self.needs, coverage) {
             (Needs::Nothing, Coverage::Part | Coverage::Window { .. }) => Ok(()),
-            (Needs::Nothing | Needs::FirstLoad, Coverage::Whole { cut_us }) if cut_us < streamed_from_us => {
+            (Needs::Nothing | Needs::FirstLoad, Coverage::Whole { cut_us })
+                if cut_us.saturating_add(slack_us) < streamed_from_us =>
+            {
                 lacks(
                     format!(
                         "this backfill shows the table as of {}, but the stream is read from {} on: what was written between is in \
@@ -185,14 +188,18 @@ impl StreamState {
                 "nothing was loaded yet, and this backfill is a part of the table".to_owned(),
                 "run a whole one first: a scan, or a full export",
             ),
-            (Needs::Gap { to_us, .. }, Coverage::Whole { cut_us }) if cut_us < to_us => lacks(
-                format!(
-                    "this backfill shows the table as of {}, but changes up to {} are missing",
-                    utc(cut_us),
-                    utc(to_us)
-                ),
-                "take an export that was made later, or scan the table",
-            ),
+            (Needs::Gap { to_us, .. }, Coverage::Whole { cut_us })
+                if cut_us.saturating_add(slack_us) < to_us =>
+            {
+                lacks(
+                    format!(
+                        "this backfill shows the table as of {}, but changes up to {} are missing",
+                        utc(cut_us),
+                        utc(to_us)
+                    ),
+                    "take an export that was made later, or scan the table",
+                )
+            }
             (Needs::Gap { .. }, Coverage::Whole { .. }) => Ok(()),
             (Needs::Gap { from_us, to_us }, Coverage::Window { from_us: start, to_us: end })
                 if start <= from_us && end >= to_us =>
@@ -233,6 +240,8 @@ pub(crate) fn read_through(stream: &Stream, readers: &BTreeMap<u16, Shards>) -> 
 mod tests {
     use super::*;
     use rollcall_model::shards::ShardProgress;
+
+    const SLACK_US: i64 = 5_000_000;
 
     fn stream() -> Stream {
         Stream {
@@ -280,12 +289,12 @@ mod tests {
         state.accept_loss(Stream { epoch: 2, began_us, ..stream() });
         let to_us = began_us - SURE_US;
         assert_eq!(state.needs, Needs::Gap { from_us, to_us });
-        assert!(state.check(Coverage::Part).is_err());
-        assert!(state.check(Coverage::Window { from_us, to_us }).is_ok());
-        assert!(state.check(Coverage::Window { from_us: from_us + 1, to_us }).is_err());
-        assert!(state.check(Coverage::Window { from_us, to_us: to_us - 1 }).is_err());
-        assert!(state.check(Coverage::Whole { cut_us: to_us }).is_ok());
-        assert!(state.check(Coverage::Whole { cut_us: to_us - 1 }).is_err());
+        assert!(state.check(Coverage::Part, SLACK_US).is_err());
+        assert!(state.check(Coverage::Window { from_us, to_us }, SLACK_US).is_ok());
+        assert!(state.check(Coverage::Window { from_us: from_us + 1, to_us }, SLACK_US).is_err());
+        assert!(state.check(Coverage::Window { from_us, to_us: to_us - 1 }, SLACK_US).is_err());
+        assert!(state.check(Coverage::Whole { cut_us: to_us - SLACK_US }, SLACK_US).is_ok());
+        assert!(state.check(Coverage::Whole { cut_us: to_us - SLACK_US - 1 }, SLACK_US).is_err());
         // Another loss while the first is being repaired: what is missing begins where the first began.
         state.at_us = KEPT_US * 14;
         state.accept_loss(Stream { epoch: 3, began_us: KEPT_US * 16, ..stream() });
@@ -296,9 +305,9 @@ mod tests {
     fn a_first_load_is_whole_and_no_older_than_the_stream() {
         let state = StreamState { stream: Some(stream()), needs: Needs::FirstLoad, ..StreamState::default() };
         let began_us = KEPT_US * 10;
-        assert!(state.check(Coverage::Whole { cut_us: began_us }).is_ok());
-        assert!(state.check(Coverage::Whole { cut_us: began_us - 1 }).is_err());
-        assert!(state.check(Coverage::Part).is_err());
-        assert!(state.check(Coverage::Window { from_us: 0, to_us: i64::MAX }).is_err());
+        assert!(state.check(Coverage::Whole { cut_us: began_us - SLACK_US }, SLACK_US).is_ok());
+        assert!(state.check(Coverage::Whole { cut_us: began_us - SLACK_US - 1 }, SLACK_US).is_err());
+        assert!(state.check(Coverage::Part, SLACK_US).is_err());
+        assert!(state.check(Coverage::Window { from_us: 0, to_us: i64::MAX }, SLACK_US).is_err());
     }
 }

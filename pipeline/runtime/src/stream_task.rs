@@ -120,6 +120,10 @@ impl Owning {
         self.commit().await
     }
 
+    fn slack_us(&self) -> i64 {
+        i64::try_from(self.task.wiring.clock_slack_ms.saturating_mul(1_000)).unwrap_or(i64::MAX)
+    }
+
     /// Opens the backfill that goes on, if there is one.
     async fn open(&mut self) -> Result<(), Fault> {
         (self.pages, self.again) = (None, None);
@@ -128,7 +132,7 @@ impl Owning {
         let Some(backfill) = self.state.running() else { return Ok(()) };
         let opened = (self.task.wiring.start_backfill)(backfill.plan.clone()).await;
         let checked = opened.and_then(|pages| {
-            self.state.check(pages.coverage())?;
+            self.state.check(pages.coverage(), self.slack_us())?;
             Ok(pages)
         });
         match checked {
@@ -282,7 +286,7 @@ impl Owning {
         next.begin_backfill(id.clone(), origin, None);
         let plan = next.backfill.as_ref().map(|b| b.plan.clone()).ok_or_else(|| Fault::bug("no plan"))?;
         let pages = (wiring.start_backfill)(plan).await?;
-        next.check(pages.coverage())?;
+        next.check(pages.coverage(), self.slack_us())?;
         if let Some(backfill) = &mut next.backfill {
             backfill.coverage = Some(pages.coverage());
         }

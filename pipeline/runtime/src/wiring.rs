@@ -80,6 +80,8 @@ pub struct ItemSourceWiring {
     pub platform: ItemPlatform,
     /// How many tasks share its shards.
     pub readers: u16,
+    /// What clocks may differ by: cuts of backfills are so much earlier than their reading.
+    pub clock_slack_ms: u64,
     /// Whether the first load is a scan that starts by itself.
     pub loads_by_itself: bool,
     /// Where its stream begins.

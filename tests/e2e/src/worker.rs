@@ -225,6 +225,14 @@ impl Worker {
     /// # Errors
     /// When that takes too long; with what it says of itself.
     pub async fn wait_until_as_of(&self, at_us: i64) -> Result<(), Failure> {
+        self.wait_until_as_of_within(at_us, PATIENCE).await
+    }
+
+    /// The same with a patience of one's own.
+    ///
+    /// # Errors
+    /// When that takes too long; with what it says of itself.
+    pub async fn wait_until_as_of_within(&self, at_us: i64, patience: Duration) -> Result<(), Failure> {
         let started = Instant::now();
         loop {
             let status = self.get("status").await?;
@@ -241,7 +249,7 @@ impl Worker {
             if there && !filling {
                 return Ok(());
             }
-            if started.elapsed() > PATIENCE {
+            if started.elapsed() > patience {
                 return Err(format!("still not there: {status:#}\n{}", self.log_tail()).into());
             }
             sleep(POLL).await;

@@ -5,6 +5,7 @@
 //! that is of twelve digits); what this crate makes is in `us-east-1`.
 
 use std::fs::File;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
@@ -36,7 +37,7 @@ pub struct Ministack {
     port: u16,
     server: Child,
     /// Goes after the server.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Ministack {
@@ -57,7 +58,7 @@ impl Ministack {
         command.env_clear().env("TMPDIR", folder.path()).env("HOME", folder.path());
         command.current_dir(folder.path()).stdin(Stdio::null());
         command.stdout(log.try_clone().expect("a second handle of the log")).stderr(log);
-        let mut ministack = Self { _folder: folder, port, server: command.spawn().expect("python starts") };
+        let mut ministack = Self { folder, port, server: command.spawn().expect("python starts") };
         wait_for_server("ministack", &mut ministack.server, &log_path, || dynamo_api::is_up(port));
         ministack
     }
@@ -66,6 +67,12 @@ impl Ministack {
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Its folder, with its log.
+    #[must_use]
+    pub fn data_path(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Its process id.

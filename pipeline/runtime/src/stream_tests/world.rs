@@ -85,6 +85,7 @@ fn wiring(sim: &DynamoSim, readers: u16, start: StreamStart) -> ItemSourceWiring
         name: SOURCE.into(),
         platform: PLATFORM,
         readers,
+        clock_slack_ms: stream.clock_slack_ms,
         loads_by_itself: true,
         begin: Box::new(move || {
             let stream = begins.clone();

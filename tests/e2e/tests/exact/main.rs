@@ -5,11 +5,18 @@
 #![allow(clippy::unwrap_used)]
 
 mod cluster;
+mod edge;
 mod scene;
 
-use cluster::{Cluster, FAULTS};
+use cluster::{Cluster, FAULTS, Fault};
+use edge::EdgeSetting;
 use rollcall_test_servers::PgVersion;
-use scene::Scene;
+use scene::{Scene, Setting};
+
+/// Items in DynamoDB at the start.
+const ITEMS: usize = 100_000;
+/// The same on Kafka: what is looked for there is who reads which shard.
+const ITEMS_ON_KAFKA: usize = 5_000;
 
 fn seeds() -> Vec<u64> {
     if let Ok(seed) = std::env::var("CRASH_SEED") {
@@ -47,8 +54,48 @@ async fn postgres_18_ends_as_the_oracle_says() {
 async fn c08_three_workers_on_kafka_end_as_the_oracle_says() {
     for seed in seeds() {
         println!("CRASH_SEED={seed}");
-        let mut scene = Scene::start_on(PgVersion::V15, seed, Some(Cluster::start(3))).await.unwrap();
+        let mut scene = Scene::set(Setting {
+            version: PgVersion::V15,
+            seed,
+            cluster: Some(Cluster::start(3)),
+            edge: None,
+        })
+        .await
+        .unwrap();
         scene.suffer(&FAULTS).await.unwrap();
+        scene.come_to_rest().await.unwrap();
+        scene.assert_exact().await.unwrap();
+    }
+}
+
+/// C83: identities in Postgres and at the edge, written, scanned and streamed at once, the worker killed at every failpoint
+/// and between; a project moves from one to the other meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c83_core_and_edge_end_as_the_oracle_says() {
+    for seed in seeds() {
+        println!("CRASH_SEED={seed}");
+        let edge = Some(EdgeSetting::on_dynamodb_local(ITEMS));
+        let setting = Setting { version: PgVersion::V15, seed, cluster: None, edge };
+        let mut scene = Scene::set(setting).await.unwrap();
+        scene.kill_under_load(10).await.unwrap();
+        scene.migrate().await.unwrap();
+        scene.kill_under_load(11).await.unwrap();
+        scene.come_to_rest().await.unwrap();
+        scene.assert_exact().await.unwrap();
+    }
+}
+
+/// C83 with three workers on Kafka, who take the readers of the stream over from each other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c83_three_workers_share_the_shards_and_end_as_the_oracle_says() {
+    for seed in seeds() {
+        println!("CRASH_SEED={seed}");
+        let (cluster, edge) = (Some(Cluster::start(3)), Some(EdgeSetting::on_ministack(ITEMS_ON_KAFKA)));
+        let setting = Setting { version: PgVersion::V15, seed, cluster, edge };
+        let mut scene = Scene::set(setting).await.unwrap();
+        scene.suffer(&[Fault::Kill, Fault::Zombie]).await.unwrap();
+        scene.migrate().await.unwrap();
+        scene.suffer(&[Fault::Partition, Fault::Crash]).await.unwrap();
         scene.come_to_rest().await.unwrap();
         scene.assert_exact().await.unwrap();
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use rollcall_e2e::sets::{self, assert_same};
 use rollcall_e2e::{Failure, Worker};
 use rollcall_kit::flagsmith::{Load, Scale, World, create_schema, populate};
 use rollcall_kit::oracle;
@@ -15,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::{Client, NoTls};
 
 use crate::cluster::Cluster;
+use crate::edge::EdgeSetting;
 
 /// Every place between two side effects where a worker can be made to end.
 pub(crate) const FAILPOINTS: [&str; 7] = [
@@ -30,32 +32,39 @@ const WRITERS: usize = 3;
 /// The organisation whose gate is off.
 const GATED_OFF: i32 = 3;
 
-type Members = BTreeMap<(i64, i64), BTreeSet<i64>>;
+/// What a scene is made of, beside a Postgres and a ClickHouse.
+pub(crate) struct Setting {
+    pub(crate) version: PgVersion,
+    pub(crate) seed: u64,
+    /// A broker with several workers in the place of one with the embedded log.
+    pub(crate) cluster: Option<Cluster>,
+    /// DynamoDB, with so much in it.
+    pub(crate) edge: Option<EdgeSetting>,
+}
 
 pub(crate) struct Scene {
     pub(crate) rng: StdRng,
-    world: World,
+    pub(crate) world: World,
     postgres: Postgres,
     clickhouse: ClickHouse,
     pub(crate) workers: Vec<Worker>,
     /// The broker and the workers' ways to it, with the log on Kafka.
     pub(crate) cluster: Option<Cluster>,
-    stop: Arc<AtomicBool>,
-    steps: Arc<AtomicU64>,
-    writers: Vec<JoinHandle<()>>,
+    /// What lives at the edge.
+    pub(crate) edge: Option<EdgeSetting>,
+    pub(crate) stop: Arc<AtomicBool>,
+    pub(crate) steps: Arc<AtomicU64>,
+    pub(crate) writers: Vec<JoinHandle<()>>,
 }
 
 impl Scene {
     pub(crate) async fn start(version: PgVersion, seed: u64) -> Result<Self, Failure> {
-        Self::start_on(version, seed, None).await
+        Self::set(Setting { version, seed, cluster: None, edge: None }).await
     }
 
     /// With the embedded log and one worker, or on Kafka with several.
-    pub(crate) async fn start_on(
-        version: PgVersion,
-        seed: u64,
-        cluster: Option<Cluster>,
-    ) -> Result<Self, Failure> {
+    pub(crate) async fn set(setting: Setting) -> Result<Self, Failure> {
+        let Setting { version, seed, cluster, mut edge } = setting;
         let postgres = Postgres::start(version, &[]);
         let clickhouse = ClickHouse::temporary();
         let client = connect(&postgres).await?;
@@ -68,11 +77,16 @@ impl Scene {
             traits_per_identity: 5,
             unsupported: true,
         };
+        let scale = if edge.is_some() { EdgeSetting::widen(scale) } else { scale };
         let world = populate(&client, scale, seed).await?;
+        let mut more = String::new();
+        if let Some(edge) = &mut edge {
+            more = edge.prepare(&client, &world, seed).await?;
+        }
         let url = url(&postgres);
         let rest = format!(
             "sources:\n  core: {{ type: postgres, platform: flagsmith, url: \"{url}\", page_rows: 200, \
-             heartbeat_ms: 500, large_transaction_rows: 1000 }}\n\
+             heartbeat_ms: 500, large_transaction_rows: 1000 }}\n{more}\
              gates: {{ default: on, organisations: {{ {GATED_OFF}: off }} }}\n\
              sinks:\n  clickhouse: {{ type: clickhouse, url: \"{}\", flush_age_ms: 200 }}\n  \
              counts: {{ type: counts, url: \"{url}\", preset: flagsmith }}\n\
@@ -85,7 +99,8 @@ impl Scene {
         };
         let mut workers = Vec::new();
         for (number, log) in logs.iter().enumerate() {
-            let worker = Worker::new(&format!("rollcall: 1\nlog: {log}\n{rest}"))?;
+            let mut worker = Worker::new(&format!("rollcall: 1\nlog: {log}\n{rest}"))?;
+            EdgeSetting::let_in(&mut worker);
             workers.push(if cluster.is_some() { worker.named(&format!("w{number}")) } else { worker });
         }
         let (code, _, said) = workers[0].say(&["setup"]).await?;
@@ -97,15 +112,22 @@ impl Scene {
             clickhouse,
             workers,
             cluster,
+            edge,
             stop: Arc::new(AtomicBool::new(false)),
             steps: Arc::new(AtomicU64::new(0)),
             writers: Vec::new(),
         };
+        scene.write_to_postgres(seed).await?;
+        scene.write_to_the_edge(seed);
+        Ok(scene)
+    }
+
+    async fn write_to_postgres(&mut self, seed: u64) -> Result<(), Failure> {
         for writer in 0..WRITERS {
-            let mut load = Load::new(&scene.world, seed, writer, WRITERS).with_large_rows(3_000);
-            let mut client = connect(&scene.postgres).await?;
-            let (stop, steps) = (Arc::clone(&scene.stop), Arc::clone(&scene.steps));
-            scene.writers.push(tokio::spawn(async move {
+            let mut load = Load::new(&self.world, seed, writer, WRITERS).with_large_rows(3_000);
+            let mut client = self.connect().await?;
+            let (stop, steps) = (Arc::clone(&self.stop), Arc::clone(&self.steps));
+            self.writers.push(tokio::spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
                     load.step(&mut client).await.expect("a step of the load");
                     steps.fetch_add(1, Ordering::Relaxed);
@@ -113,7 +135,12 @@ impl Scene {
                 }
             }));
         }
-        Ok(scene)
+        Ok(())
+    }
+
+    /// Another connection to Postgres.
+    pub(crate) async fn connect(&self) -> Result<Client, Failure> {
+        connect(&self.postgres).await
     }
 
     /// Kills the worker so often, in turn at a failpoint and at a random moment.
@@ -155,7 +182,7 @@ impl Scene {
         println!("{} steps of load", self.steps.load(Ordering::Relaxed));
         let client = connect(&self.postgres).await?;
         let row = client.query_one("SELECT (extract(epoch FROM clock_timestamp()) * 1e6)::int8", &[]).await?;
-        let rested = self.workers[0].wait_until_as_of(row.get(0)).await;
+        let rested = self.workers[0].wait_until_as_of_within(row.get(0), self.patience()).await;
         if rested.is_err() {
             for (number, worker) in self.workers.iter().enumerate() {
                 eprintln!("the log of worker {number}:\n{}", worker.log_tail());
@@ -164,35 +191,35 @@ impl Scene {
         rested
     }
 
+    /// How long all of it may take to come to rest: a scan waits for the slack twice, and what is written after it once.
+    fn patience(&self) -> Duration {
+        let slack_ms = self.edge.as_ref().map_or(0, EdgeSetting::slack_ms);
+        Duration::from_millis(120_000 + 4 * slack_ms)
+    }
+
     pub(crate) async fn assert_exact(&mut self) -> Result<(), Failure> {
         let (code, lines) = self.workers[0].ask(&["verify"]).await?;
         assert_eq!(code, 0, "verify: {lines:#?}\n{}", self.workers[0].log_tail());
-        let mut client = connect(&self.postgres).await?;
-        let verdict = oracle::judge(&mut client).await?;
-        let gated: BTreeSet<i64> = self
-            .world
-            .environments
-            .iter()
-            .filter(|environment| environment.organisation == GATED_OFF)
-            .map(|environment| i64::from(environment.id))
-            .collect();
-        let expected: Members = verdict
-            .members
-            .into_iter()
-            .filter(|((_, environment), members)| !gated.contains(environment) && !members.is_empty())
-            .collect();
+        let mut client = self.connect().await?;
+        let items = match &self.edge {
+            Some(edge) => edge.table().items().await?,
+            None => Vec::new(),
+        };
+        let verdict = oracle::judge_with_items(&mut client, &items).await?;
+        assert_eq!(verdict.unread, BTreeMap::new(), "the load writes readable items");
+        let raised: BTreeSet<i64> = verdict.raised.keys().copied().collect();
+        let environments = self.world.environments.iter();
+        let gated = environments.filter(|environment| environment.organisation == GATED_OFF);
+        let gated: BTreeSet<i64> = gated.map(|environment| i64::from(environment.id)).collect();
+        let expected = sets::expected(verdict, &gated);
         assert!(!expected.is_empty(), "the oracle found nobody at all");
-        assert_same("ClickHouse", &self.clickhouse_members().await?, &expected);
-        assert_same("membership-changes", &self.sum_of_changes().await?, &expected);
-        let counts: BTreeMap<(i64, i64), i64> = client
-            .query("SELECT segment_id::int8, environment_id::int8, count::int8 FROM segment_membership_segmentmembershipcount", &[])
-            .await?
-            .iter()
-            .map(|row| ((row.get(0), row.get(1)), row.get(2)))
-            .collect();
+        let keys = self.world.environments.iter().map(|e| (e.api_key.as_str(), i64::from(e.id))).collect();
+        let found = sets::clickhouse_members(&self.clickhouse, &keys).await?;
+        assert_same("ClickHouse", &found, &expected);
+        assert_same("membership-changes", &sets::sum_of_changes(&self.workers[0]).await?, &expected);
         let expected_counts = expected.iter().map(|(pair, members)| (*pair, members.len() as i64)).collect();
-        assert_eq!(counts, expected_counts, "the platform's count rows");
-        self.assert_unsupported(&gated, verdict.raised.keys().copied().collect()).await
+        assert_eq!(sets::platform_counts(&client).await?, expected_counts, "the platform's count rows");
+        self.assert_unsupported(&gated, raised).await
     }
 
     /// The unsupported segments are those made to be, no more and no fewer, and each raises in the reference too.
@@ -216,54 +243,6 @@ impl Scene {
         );
         Ok(())
     }
-
-    async fn clickhouse_members(&self) -> Result<Members, Failure> {
-        let keys: BTreeMap<&str, i64> =
-            self.world.environments.iter().map(|e| (e.api_key.as_str(), i64::from(e.id))).collect();
-        let query = "SELECT segment_id, environment_id, id FROM rollcall.segment_members FORMAT TSV";
-        let text = reqwest::Client::new().post(self.clickhouse.url()).body(query).send().await?;
-        let text = text.error_for_status()?.text().await?;
-        let mut members = Members::new();
-        for line in text.lines() {
-            let mut cells = line.split('\t');
-            let (Some(segment), Some(key), Some(id)) = (cells.next(), cells.next(), cells.next()) else {
-                return Err(format!("not a row: {line}").into());
-            };
-            let environment = *keys.get(key).ok_or_else(|| format!("unknown environment {key}"))?;
-            let fresh = members.entry((segment.parse()?, environment)).or_default().insert(id.parse()?);
-            assert!(fresh, "ClickHouse lists {line} twice");
-        }
-        Ok(members)
-    }
-
-    /// Replays the whole topic: entered and left take turns, and what remains is the membership (C02).
-    async fn sum_of_changes(&self) -> Result<Members, Failure> {
-        let (_, lines) =
-            self.workers[0].ask(&["topic", "tail", "membership-changes", "--from", "beginning"]).await?;
-        let mut members = Members::new();
-        let mut events = BTreeSet::new();
-        for line in &lines {
-            let value = &line["value"];
-            let Some(event) = value["event_id"].as_str() else { continue };
-            assert!(events.insert(event.to_owned()), "event {event} stands twice");
-            let environment: i64 = value["environment_id"].as_str().ok_or("no environment")?.parse()?;
-            let id = value["id"].as_i64().ok_or("no id")?;
-            let ids = |field: &str| -> Result<Vec<i64>, Failure> {
-                let list = value[field].as_array().ok_or("no list")?;
-                list.iter().map(|id| Ok(id.as_str().ok_or("no id")?.parse()?)).collect()
-            };
-            for segment in ids("left")? {
-                let there = members.get_mut(&(segment, environment)).is_some_and(|set| set.remove(&id));
-                assert!(there, "left without having entered: {value}");
-            }
-            for segment in ids("entered")? {
-                let fresh = members.entry((segment, environment)).or_default().insert(id);
-                assert!(fresh, "entered twice: {value}");
-            }
-        }
-        members.retain(|_, set| !set.is_empty());
-        Ok(members)
-    }
 }
 
 /// A worker ends when it is killed, and at no other time.
@@ -273,20 +252,6 @@ pub(crate) fn must_not_end_by_itself(worker: &mut Worker) -> Result<(), Failure>
             Err(format!("it ended by itself with {status}:\n{}", worker.log_tail()).into())
         }
         Some(_) | None => Ok(()),
-    }
-}
-
-fn assert_same(name: &str, found: &Members, expected: &Members) {
-    let pairs: BTreeSet<_> = found.keys().chain(expected.keys()).collect();
-    let none = BTreeSet::new();
-    for pair in pairs {
-        let (found, expected) = (found.get(pair).unwrap_or(&none), expected.get(pair).unwrap_or(&none));
-        let extra: Vec<_> = found.difference(expected).take(10).collect();
-        let missing: Vec<_> = expected.difference(found).take(10).collect();
-        assert!(
-            extra.is_empty() && missing.is_empty(),
-            "{name}, (segment, environment) {pair:?}: should not have {extra:?}, lacks {missing:?}"
-        );
     }
 }
 

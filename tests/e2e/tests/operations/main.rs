@@ -4,6 +4,10 @@
 
 mod commands;
 mod contexts;
+mod edge;
+mod edge_stage;
+mod edge_trouble;
+mod export;
 mod gates;
 mod misconfigured;
 mod moving;

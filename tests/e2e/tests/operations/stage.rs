@@ -21,9 +21,9 @@ const SCALE: Scale = Scale {
     traits_per_identity: 4,
     unsupported: true,
 };
-const POLL: Duration = Duration::from_millis(50);
+pub(crate) const POLL: Duration = Duration::from_millis(50);
 /// How long anything that should happen may take.
-const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Servers, population and worker.
 pub(crate) struct Stage {

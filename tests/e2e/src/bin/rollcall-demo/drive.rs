@@ -1,52 +1,22 @@
 //! What happens in the demo, in order: first load, traffic with counts as they move, verify.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rollcall_kit::flagsmith::{Kind, Load};
 use serde_json::Value;
-use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_postgres::Client;
 
+use crate::load::Writers;
 use crate::stage::{Stage, tasks};
 use crate::{Args, Failure, Teller};
 
-const WORKERS: usize = 3;
-/// Leaves the other processes of a small machine some room.
-const PAUSE: Duration = Duration::from_millis(2);
 const SHOW_EVERY: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_secs(1);
 /// How many counts that moved are shown at a time.
 const MOVED_MAX: usize = 4;
 /// How long the first load, and the catching up after the traffic, may take.
 const WAIT_SECONDS_MAX: u64 = 180;
-/// Happens at least once, whatever the seed draws.
-const SHOWN: [Kind; 12] = [
-    Kind::Traits,
-    Kind::Create,
-    Kind::Delete,
-    Kind::Rename,
-    Kind::Recreate,
-    Kind::SystemTraits,
-    Kind::SegmentCreate,
-    Kind::SegmentEdit,
-    Kind::SegmentDelete,
-    Kind::Large,
-    Kind::RolledBack,
-    Kind::Savepoint,
-];
-
-/// What the load has done so far.
-#[derive(Default)]
-struct Done {
-    steps: AtomicU64,
-    rows: AtomicU64,
-    stop: AtomicBool,
-}
-
 /// Runs it; whether `verify` found everything equal.
 pub(crate) async fn drive(stage: &mut Stage, args: &Args, teller: &Teller) -> Result<bool, Failure> {
     stage.wait_until_ready().await?;
@@ -69,14 +39,11 @@ async fn first_load(stage: &mut Stage, args: &Args, teller: &Teller) -> Result<(
             tasks(&status)
                 .filter(|task| task["task"].as_str().is_some_and(|name| name.starts_with("roster/")))
         };
+        let sources = status["sources"].as_array().map_or(0, Vec::len);
         let loaded =
-            rosters().filter(|task| task["loaded"].as_array().is_some_and(|sources| !sources.is_empty()));
+            rosters().filter(|task| task["loaded"].as_array().is_some_and(|loaded| loaded.len() == sources));
         let (loaded, all) = (loaded.count(), rosters().count());
-        let backfill = &status["sources"][0]["backfill"];
-        let read = match backfill["rows"].as_u64() {
-            Some(rows) => format!("{rows} of {} identities read, ", args.identities),
-            None => String::new(),
-        };
+        let read = progress(&status, args);
         let now =
             format!("first load: {read}complete in {loaded} of {all} partitions, {} fills", fills(&status));
         if now != told {
@@ -93,6 +60,20 @@ async fn first_load(stage: &mut Stage, args: &Args, teller: &Teller) -> Result<(
     }
 }
 
+/// How far each source's backfill is, while it runs.
+fn progress(status: &Value, args: &Args) -> String {
+    let (in_postgres, at_edge) = args.shares();
+    let sources = status["sources"].as_array().into_iter().flatten();
+    let read = sources.filter_map(|source| {
+        let rows = source["backfill"]["rows"].as_u64()?;
+        Some(match source["name"].as_str()? {
+            "edge" => format!("{rows} of {at_edge} items of DynamoDB read, "),
+            _ => format!("{rows} of {in_postgres} identities of Postgres read, "),
+        })
+    });
+    read.collect()
+}
+
 /// Fills that run.
 fn fills(status: &Value) -> usize {
     status["fills"].as_array().map_or(0, Vec::len)
@@ -105,27 +86,8 @@ async fn traffic(
     counts: &Client,
     mut before: BTreeMap<(i32, i32), i32>,
 ) -> Result<(), Failure> {
-    teller.tell(&format!("{WORKERS} workers write for {} s", args.seconds));
-    let done = Arc::new(Done::default());
-    let mut workers = JoinSet::new();
-    for worker in 0..WORKERS {
-        let mut load = Load::new(&stage.world, args.seed, worker, WORKERS);
-        let mut client = stage.connect().await?;
-        let done = Arc::clone(&done);
-        workers.spawn(async move {
-            let mut first = if worker == 0 { SHOWN.iter() } else { [].iter() };
-            while !done.stop.load(Ordering::Relaxed) {
-                let step = match first.next() {
-                    Some(kind) => load.perform(*kind, &mut client).await?,
-                    None => load.step(&mut client).await?,
-                };
-                done.steps.fetch_add(1, Ordering::Relaxed);
-                done.rows.fetch_add(step.rows, Ordering::Relaxed);
-                sleep(PAUSE).await;
-            }
-            Ok::<_, Failure>(())
-        });
-    }
+    let writers = Writers::start(stage, args).await?;
+    teller.tell(&format!("{} for {} s", writers.who(), args.seconds));
     let until = Instant::now() + Duration::from_secs(args.seconds);
     let mut to_kill = Some(Instant::now() + Duration::from_secs(args.seconds / 3));
     while Instant::now() < until {
@@ -135,15 +97,10 @@ async fn traffic(
         }
         sleep(SHOW_EVERY).await;
         let now = read_counts(counts).await?;
-        let (steps, rows) = (done.steps.load(Ordering::Relaxed), done.rows.load(Ordering::Relaxed));
-        teller.tell(&format!("{steps} writes, {rows} rows; {}", moved(&before, &now)));
+        teller.tell(&format!("{}; {}", writers.done(), moved(&before, &now)));
         before = now;
     }
-    done.stop.store(true, Ordering::Relaxed);
-    while let Some(worker) = workers.join_next().await {
-        worker??;
-    }
-    Ok(())
+    writers.stop().await
 }
 
 async fn read_counts(client: &Client) -> Result<BTreeMap<(i32, i32), i32>, Failure> {
@@ -178,7 +135,8 @@ async fn caught_up(stage: &mut Stage, client: &Client, teller: &Teller) -> Resul
     let began = Instant::now();
     loop {
         let status = stage.status().await?;
-        let as_of_us = status["sources"][0]["as_of_us"].as_i64().unwrap_or(0);
+        let sources = status["sources"].as_array().into_iter().flatten();
+        let as_of_us = sources.map(|source| source["as_of_us"].as_i64().unwrap_or(0)).min().unwrap_or(0);
         if as_of_us >= written_us && fills(&status) == 0 {
             teller.tell(&format!(
                 "everything written is counted, {} ms after the last write",

@@ -100,6 +100,10 @@ pub(crate) fn keep(stage: Stage) -> Result<(), Failure> {
     let mut folders = vec![stage.folder.path().to_owned()];
     folders.extend(stage.postgres.data_path().parent().map(Path::to_owned));
     let mut servers = vec![(Process::of(stage.postgres.pid())?, "INT".to_owned())];
+    if let Some(edge) = &stage.edge {
+        servers.push((Process::of(edge.dynamodb.pid())?, "TERM".to_owned()));
+        folders.push(edge.dynamodb.data_path().to_owned());
+    }
     if let Some((kafka, clickhouse)) = &stage.servers {
         servers.push((Process::of(clickhouse.pid())?, "TERM".to_owned()));
         for node in kafka.nodes() {

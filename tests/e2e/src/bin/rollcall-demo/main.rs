@@ -1,19 +1,22 @@
-//! `make demo`: Rollcall at work on a real Postgres and the embedded ClickHouse, under a load.
+//! `make demo`: Rollcall at work on a real Postgres, an emulator of DynamoDB and the embedded ClickHouse, under a load.
 //!
 //! ```text
-//! Postgres (50,000 identities) ◀── the load ──┐
-//!     │                                       │  this process starts all of it, shows counts as they move,
-//!     ▼                                       │  runs `rollcall verify`, and stops all of it
-//! `rollcall run` ─▶ ClickHouse, count rows ───┘
+//! Postgres (25,000 identities), DynamoDB (25,000 items) ◀── the load ──┐
+//!     │                           │                                   │  this process starts all of it, shows counts as
+//!     ▼                           ▼                                   │  they move, runs `rollcall verify`, and stops
+//! `rollcall run` ─▶ ClickHouse, count rows ───────────────────────────┘  all of it
 //! ```
 //!
-//! With `--log kafka` there are a Kafka and three of `rollcall run`, and ClickHouse is a server of its own.
+//! With `--source postgres` or `dynamodb` all identities are in one of them; the catalog is in Postgres always. With
+//! `--log kafka` there are a Kafka and three of `rollcall run`, and ClickHouse is a server of its own.
 //!
 //! `--keep` leaves all of it running and writes their process ids down, `--stop` ends them by these. On a
 //! terminal it stays up until Ctrl-C.
 
 mod drive;
+mod edge;
 mod keep;
+mod load;
 mod stage;
 
 use std::io::IsTerminal;
@@ -27,7 +30,7 @@ use crate::stage::Stage;
 /// What goes wrong, for a person to read.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Shows Rollcall on a real Postgres and the embedded ClickHouse
+/// Shows Rollcall on a real Postgres, an emulator of DynamoDB and the embedded ClickHouse
 #[derive(Debug, Parser)]
 #[command(name = "rollcall-demo")]
 pub(crate) struct Args {
@@ -40,6 +43,9 @@ pub(crate) struct Args {
     /// Where everything meets: one worker on local disk, or three on a Kafka, of which one is killed under the load
     #[arg(long, value_enum, default_value_t = LogKind::Embedded)]
     log: LogKind,
+    /// Where identities live: in Postgres, at the edge in DynamoDB, or half of them here and half there
+    #[arg(long, value_enum, default_value_t = SourceKind::Both)]
+    source: SourceKind,
     /// Identities at the start
     #[arg(long, default_value_t = 50_000)]
     identities: usize,
@@ -58,6 +64,28 @@ pub(crate) enum LogKind {
     Embedded,
     /// A Kafka broker, a ClickHouse server and three workers.
     Kafka,
+}
+
+/// Where the identities of the demo live.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(crate) enum SourceKind {
+    /// All of them in Postgres.
+    Postgres,
+    /// All of them in DynamoDB.
+    Dynamodb,
+    /// Those of one organisation in DynamoDB, the others in Postgres.
+    Both,
+}
+
+impl Args {
+    /// Identities in Postgres and items in DynamoDB, at the start.
+    pub(crate) fn shares(&self) -> (usize, usize) {
+        match self.source {
+            SourceKind::Postgres => (self.identities, 0),
+            SourceKind::Dynamodb => (0, self.identities),
+            SourceKind::Both => (self.identities - self.identities / 2, self.identities / 2),
+        }
+    }
 }
 
 /// What happens, with the time since the start.

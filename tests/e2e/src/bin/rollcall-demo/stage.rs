@@ -1,9 +1,10 @@
-//! The servers of the demo: a populated Postgres, a topology.yaml, and `rollcall run` on it.
+//! The servers of the demo: a populated Postgres, a populated DynamoDB, a topology.yaml, and `rollcall run` on it.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use rollcall_e2e::TABLE;
 use rollcall_kit::flagsmith::{Scale, World, create_schema, populate};
 use rollcall_test_servers::{ClickHouse, Kafka, PgVersion, Postgres, free_port};
 use serde_json::Value;
@@ -12,6 +13,7 @@ use tokio::process::{Child, Command};
 use tokio::time::sleep;
 use tokio_postgres::{Client, NoTls};
 
+use crate::edge::{self, EdgeServer};
 use crate::{Args, Failure, LogKind, Teller};
 
 /// The organisation whose gate is off: its identities are kept and not judged.
@@ -27,6 +29,8 @@ const LOG_LINES_SHOWN: usize = 20;
 pub(crate) struct Stage {
     pub(crate) world: World,
     pub(crate) postgres: Postgres,
+    /// With identities in DynamoDB.
+    pub(crate) edge: Option<EdgeServer>,
     /// The first is the one that is asked.
     pub(crate) workers: Vec<Child>,
     /// With the log on Kafka.
@@ -50,17 +54,18 @@ impl Stage {
             organisations: 3,
             environments: 6,
             segments: 50,
-            identities: args.identities,
+            identities: args.shares().0,
             traits_per_identity: 6,
             unsupported: false,
         };
         teller.tell(&format!(
-            "writing {} organisations (number {GATED_OFF} gated off), {} environments, {} segments, {} identities",
+            "writing {} organisations (number {GATED_OFF} gated off), {} environments, {} segments and {} identities to it",
             scale.organisations, scale.environments, scale.segments, scale.identities
         ));
         let client = connect(&url(&postgres)).await?;
         create_schema(&client).await?;
         let world = populate(&client, scale, args.seed).await?;
+        let edge = EdgeServer::start(args, &client, &world, teller).await?;
 
         let folder = TempDir::with_prefix("rollcall-demo-")?;
         let (http_port, clickhouse_port) = (free_port(), free_port());
@@ -87,18 +92,21 @@ impl Stage {
                 clickhouse.url(),
             ),
         };
-        let text = topology(&url(&postgres), &log, &clickhouse, http_port);
+        let at_edge = edge.as_ref().map_or_else(String::new, EdgeServer::source);
+        let text = topology(&url(&postgres), &at_edge, &log, &clickhouse, http_port);
         std::fs::write(folder.path().join("topology.yaml"), text)?;
         let config = folder.path().join("topology.yaml");
         teller.tell(&format!("rollcall setup --config {}", config.display()));
-        let setup =
-            Command::new(&binary).arg("-c").arg(&config).arg("setup").stdin(Stdio::null()).output().await?;
+        let mut setup = Command::new(&binary);
+        let setup = setup.arg("-c").arg(&config).arg("setup").envs(edge::CREDENTIALS);
+        let setup = setup.stdin(Stdio::null()).output().await?;
         if !setup.status.success() {
             return Err(format!("`rollcall setup` failed: {}", String::from_utf8_lossy(&setup.stderr)).into());
         }
         let count = if servers.is_some() { WORKERS } else { 1 };
+        let workers = Vec::new();
         let mut stage =
-            Self { world, postgres, folder, workers: Vec::new(), servers, binary, http_port, clickhouse_url };
+            Self { world, postgres, edge, folder, workers, servers, binary, http_port, clickhouse_url };
         for number in 0..count {
             let worker = stage.spawn(number, teller)?;
             stage.workers.push(worker);
@@ -124,6 +132,7 @@ impl Stage {
         let path = self.folder.path().join(format!("rollcall-{number}.log"));
         let log = std::fs::OpenOptions::new().create(true).append(true).open(path)?;
         Ok(command
+            .envs(edge::CREDENTIALS)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -228,7 +237,8 @@ impl Stage {
     pub(crate) async fn run(&self, command: &str) -> Result<bool, Failure> {
         println!("\n$ rollcall {command} --config {}", self.config().display());
         let mut child = Command::new(&self.binary);
-        let child = child.arg("-c").arg(self.config()).arg(command).stdin(Stdio::null());
+        let child =
+            child.arg("-c").arg(self.config()).arg(command).envs(edge::CREDENTIALS).stdin(Stdio::null());
         Ok(child.status().await?.success())
     }
 
@@ -237,6 +247,9 @@ impl Stage {
         let config = self.config();
         let config = config.display();
         println!("\nPostgres     {}", url(&self.postgres));
+        if let Some(edge) = &self.edge {
+            println!("DynamoDB     {}, table {TABLE}", edge.url());
+        }
         println!("ClickHouse   {}", self.clickhouse_url);
         if let Some((kafka, _)) = &self.servers {
             println!("Kafka        {}", kafka.brokers());
@@ -251,6 +264,12 @@ impl Stage {
             "verify",
         ] {
             println!("  {rollcall} -c {config} {command}");
+        }
+        if self.edge.is_some() {
+            let [(id, key), (secret, value)] = edge::CREDENTIALS;
+            println!(
+                "  {id}={key} {secret}={value} {rollcall} -c {config} members --segment 2 --environment 2 --limit 5 --enrich"
+            );
         }
         println!("  psql {} -c 'TABLE segment_membership_segmentmembershipcount'", url(&self.postgres));
     }
@@ -315,12 +334,13 @@ fn binary() -> Result<PathBuf, Failure> {
         .into())
 }
 
-fn topology(postgres: &str, log: &str, clickhouse: &str, http_port: u16) -> String {
+fn topology(postgres: &str, at_edge: &str, log: &str, clickhouse: &str, http_port: u16) -> String {
     format!(
         "rollcall: 1\n\
          log: {log}\n\
          sources:\n  \
            core: {{ type: postgres, platform: flagsmith, url: \"{postgres}\" }}\n\
+         {at_edge}\
          gates: {{ default: on, organisations: {{ {GATED_OFF}: off }} }}\n\
          sinks:\n  \
            clickhouse: {{ type: clickhouse, {clickhouse}, preset: flagsmith }}\n  \
