@@ -40,7 +40,6 @@ mod scan_item;
 mod scan_read;
 mod scan_table;
 mod source;
-mod through;
 mod tree;
 
 pub use begin::{Raised, begin_stream, current_stream, raise_epoch};
@@ -53,4 +52,3 @@ pub use plan::estimate;
 pub use preflight::{Finding, preflight};
 pub use scan::{DEFAULT_SEGMENTS, EnvironmentFilter, PAGE_ITEMS_MAX, SEGMENTS_MAX, Scan, ScanConfig};
 pub use source::DynamoShards;
-pub use through::StreamReach;

@@ -26,7 +26,7 @@ use tokio::time::{Duration, Instant, sleep, sleep_until};
 
 use crate::begin::stream_resource;
 use crate::clients::Clients;
-use crate::config::DynamoSourceConfig;
+use crate::config::{DynamoSourceConfig, SETTLE_US};
 use crate::item::change;
 use crate::lag::Lags;
 use crate::loss::refusal;
@@ -251,8 +251,8 @@ impl ShardReader {
         }
         let source = shared.config.name.to_string();
         metrics::counter!("rollcall_dynamodb_records_total", "source" => source).increment(count as u64);
-        self.advance(last, count, asked_us);
         let finished = next_shard_iterator.is_none();
+        self.advance(last, count, asked_us, finished);
         self.progress.finished = finished;
         self.say(changes, bytes, finished).await?;
         drop(turn);
@@ -266,7 +266,7 @@ impl ShardReader {
     }
 
     /// How far an answer brings the shard.
-    fn advance(&mut self, last: Option<(Sequence, i64)>, count: usize, asked_us: i64) {
+    fn advance(&mut self, last: Option<(Sequence, i64)>, count: usize, asked_us: i64, ended: bool) {
         let mut through_us = self.progress.through_us;
         if let Some((sequence, at_us)) = last {
             // Its time is in whole seconds: others of the same second may follow.
@@ -281,9 +281,10 @@ impl ShardReader {
         } else {
             self.empty_answers = self.empty_answers.saturating_add(1);
             self.at_tip |= self.empty_answers >= EMPTY_ANSWERS_AT_TIP;
-            if self.at_tip {
-                through_us = through_us.max(asked_us.saturating_sub(self.shared.config.slack_us()));
-            }
+        }
+        // At the end of a shard all of it is read, and children are in every listing from now on.
+        if self.at_tip || ended {
+            through_us = through_us.max(asked_us.saturating_sub(SETTLE_US));
         }
         self.progress.through_us = through_us;
         self.shared.lags.set(&self.shard, through_us);

@@ -37,6 +37,10 @@ pub(crate) fn owner(shard: &str, readers: u16) -> u16 {
     u16::try_from(xxh64(shard.as_bytes(), 0) % readers).unwrap_or_default()
 }
 
+/// A repair covers what may be lost when it is accepted, and a reader has so long to accept it: what it finds lost later was
+/// perhaps still there when the repair was decided on.
+pub(crate) const ACCEPT_WITHIN_US: i64 = 3_600 * 1_000_000;
+
 /// Everything that decides.
 #[derive(Debug)]
 pub(crate) struct View<'a> {
@@ -88,6 +92,8 @@ pub(crate) enum Cause {
     Trimmed,
     /// It was not read for longer than the stream keeps records.
     Unread,
+    /// A loss was accepted, but so long before this reader came that more may be lost.
+    Late,
     /// It came from a shard that nobody has read.
     Orphan {
         /// That shard.
@@ -109,6 +115,10 @@ impl View<'_> {
     pub(crate) fn plan(&self) -> Plan {
         let look = Look::new(self);
         let mut plan = Plan::default();
+        if !self.begun && self.stream.epoch > 1 && self.now_us - self.stream.began_us > ACCEPT_WITHIN_US {
+            plan.losses.push(self.late());
+            return plan;
+        }
         for id in self.listing.shards.keys() {
             if owner(id, self.stream.readers) == self.index {
                 look.listed(id, &mut plan);
@@ -120,6 +130,17 @@ impl View<'_> {
             }
         }
         plan
+    }
+
+    fn late(&self) -> Loss {
+        let from_us = self.own.values().map(|progress| progress.through_us).min();
+        Loss {
+            shard: self.stream.name.clone(),
+            cause: Cause::Late,
+            from_us: from_us.unwrap_or(self.began_us()),
+            to_us: self.now_us - RETENTION_US,
+            after: None,
+        }
     }
 
     /// What was written before this is not this epoch's concern.
