@@ -197,7 +197,8 @@ pub enum Coverage {
         /// The time, in microseconds by the source's clock, less what clocks may differ by.
         cut_us: i64,
     },
-    /// Every item written or deleted in a window, deletes said as such (an incremental export).
+    /// Every item written or deleted in a window, deletes said as such (an incremental export), but for those made and
+    /// deleted in it: one that the stream spoke of last in the window, and that is not in it, is gone.
     Window {
         /// Its start.
         from_us: i64,
