@@ -16,6 +16,8 @@ pub const DISCOVER_MS: u64 = 10_000;
 pub const CALLS_PER_SHARD_PER_S: u32 = 5;
 /// What two clocks of DynamoDB, and its whole seconds, may differ by.
 pub const CLOCK_SLACK_MS: u64 = 5_000;
+/// A record can be read this long after it was written, and AWS's clock is told in whole seconds.
+pub(crate) const SETTLE_US: i64 = 2_000_000;
 /// Shards that a reader asks at one time.
 pub const SHARDS_IN_FLIGHT_MAX: usize = 64;
 /// Between two words of how far idle shards have been read.

@@ -16,11 +16,13 @@ use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, sleep_until};
 
 use crate::begin::current;
+use crate::config::SETTLE_US;
 use crate::list::{Listed, Lister, Status};
+use crate::listing::Listing;
 use crate::loss::refusal;
 use crate::queue::{Closed, Parcel};
 use crate::read::{ShardReader, Shared, Stop, is_trimmed};
-use crate::tree::{Listing, Loss, Plan, RETENTION_US, View};
+use crate::tree::{Loss, Plan, RETENTION_US, View};
 
 /// After a shard's end its children are looked for so often before it is left to the usual looks, at such distances.
 const SOON_MS: u64 = 500;
@@ -44,6 +46,7 @@ pub(crate) struct Keeper {
     begun: bool,
     listing: Listing,
     status: Status,
+    listed_us: i64,
     /// Noted down, and not heard of from the log yet.
     notes: BTreeMap<ShardId, Option<ShardProgress>>,
     readers: JoinSet<(ShardId, Stop)>,
@@ -55,6 +58,8 @@ pub(crate) struct Keeper {
     lister: Lister,
     lists: JoinSet<Result<Listed, Fault>>,
     next_list: Instant,
+    /// Read to the end, and no child is listed yet.
+    childless: BTreeSet<ShardId>,
     soon: u32,
     looks: u32,
     /// When the stream was first seen not to go on.
@@ -90,6 +95,7 @@ impl Keeper {
             begun,
             listing: listed.listing,
             status: listed.status,
+            listed_us: listed.asked_us - SETTLE_US,
             notes: BTreeMap::new(),
             readers: JoinSet::new(),
             running: BTreeSet::new(),
@@ -98,6 +104,7 @@ impl Keeper {
             lister,
             lists: JoinSet::new(),
             next_list,
+            childless: BTreeSet::new(),
             soon: 0,
             looks: 0,
             disabled_us: None,
@@ -133,6 +140,8 @@ impl Keeper {
                     let listed = listed.map_err(|error| Fault::bug(format!("a listing's task: {error}")))??;
                     self.listing = listed.listing;
                     self.status = listed.status;
+                    self.listed_us = listed.asked_us - SETTLE_US;
+                    self.childless.retain(|shard| !self.listing.has_child(shard));
                     self.act(true).await?;
                 }
                 () = sleep_until(self.next_list), if self.lists.is_empty() => self.list(),
@@ -141,10 +150,11 @@ impl Keeper {
     }
 
     fn list(&mut self) {
-        let pause = if self.soon > 0 {
+        let pause = if self.soon > 0 && !self.childless.is_empty() {
             self.soon -= 1;
             SOON_MS.min(self.shared.config.discover_ms)
         } else {
+            self.childless.clear();
             self.shared.config.discover_ms
         };
         self.next_list = Instant::now() + Duration::from_millis(pause);
@@ -211,6 +221,8 @@ impl Keeper {
         self.note(&plan).await?;
         self.lose(&plan, listed, now_us)?;
         if listed {
+            // Only now: what it names is said before.
+            self.shared.outbox.put(Parcel::listed(self.listed_us), 0).await?;
             self.report(now_us);
             self.still_current(&plan, now_us).await?;
         }
@@ -271,9 +283,12 @@ impl Keeper {
         self.running.remove(&shard);
         match stop {
             Stop::Finished => {
+                if !self.listing.has_child(&shard) {
+                    self.childless.insert(shard.clone());
+                    self.soon = SOON_TRIES;
+                    self.next_list = Instant::now();
+                }
                 self.ended.insert(shard);
-                self.soon = SOON_TRIES;
-                self.next_list = Instant::now();
                 Ok(())
             }
             Stop::Missing => {

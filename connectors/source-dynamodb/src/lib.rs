@@ -13,6 +13,9 @@
 //! that names the window of time and the command that brings it back, never a silent jump. `tree` decides all this, and is
 //! pure.
 //!
+//! [`Scan`] reads the table itself, beside the stream: parallel consistent reads at a set rate, of the whole table or of
+//! one environment; [`Enricher`] reads single items.
+//!
 //! DynamoDB forgets by itself after 24 hours and takes no acknowledgement: nothing is released upstream.
 
 mod begin;
@@ -23,6 +26,7 @@ mod item;
 mod keep;
 mod lag;
 mod list;
+mod listing;
 mod loss;
 mod pace;
 mod plan;
@@ -36,7 +40,6 @@ mod scan_item;
 mod scan_read;
 mod scan_table;
 mod source;
-mod through;
 mod tree;
 
 pub use begin::{Raised, begin_stream, current_stream, raise_epoch};
@@ -49,4 +52,3 @@ pub use plan::estimate;
 pub use preflight::{Finding, preflight};
 pub use scan::{DEFAULT_SEGMENTS, EnvironmentFilter, PAGE_ITEMS_MAX, SEGMENTS_MAX, Scan, ScanConfig};
 pub use source::DynamoShards;
-pub use through::StreamReach;

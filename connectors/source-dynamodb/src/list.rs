@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::begin::stream_resource;
 use crate::clients::Clients;
 use crate::config::DynamoSourceConfig;
-use crate::tree::Listing;
+use crate::listing::Listing;
 
 /// DescribeStream takes so many calls in a second, of all readers together.
 const CALLS_PER_S: u64 = 10;
@@ -26,6 +26,8 @@ const PAGES_MAX: usize = 10_000;
 pub(crate) struct Listed {
     pub(crate) listing: Listing,
     pub(crate) status: Status,
+    /// When it was asked for, by DynamoDB's clock: what began before is in it. Long ago where that clock was not yet known.
+    pub(crate) asked_us: i64,
 }
 
 /// Whether a stream goes on.
@@ -60,12 +62,14 @@ impl Lister {
     }
 
     pub(crate) async fn list(&mut self) -> Result<Listed, Fault> {
+        let clock = &self.clients.clock;
+        let asked_us = if clock.offset_us().is_some() { clock.now_us() } else { 0 };
         let mut listing = Listing::default();
         let mut status = Status::Open;
         let mut from: Option<String> = None;
         for _ in 0..PAGES_MAX {
             let Some(page) = self.page(from.as_deref()).await? else {
-                return Ok(Listed { listing, status: Status::Gone });
+                return Ok(Listed { listing, status: Status::Gone, asked_us });
             };
             if matches!(page.stream_status, Some(StreamStatus::Disabled | StreamStatus::Disabling)) {
                 status = Status::Disabled;
@@ -86,7 +90,7 @@ impl Lister {
                         self.stream
                     )));
                 }
-                None => return Ok(Listed { listing, status }),
+                None => return Ok(Listed { listing, status, asked_us }),
             }
         }
         Err(Fault::refused(format!("{} lists more than {PAGES_MAX} pages of shards", self.stream)))

@@ -35,6 +35,11 @@ fn one(loss: &Loss, now_us: i64) -> String {
         Cause::Vanished => format!("the shard {shard} vanished before its end was read"),
         Cause::Trimmed => format!("the shard {shard} was trimmed beyond what was read"),
         Cause::Unread => format!("the shard {shard} was not read for longer than 24 hours"),
+        Cause::Late => {
+            format!(
+                "the last repair of {shard} is older than this reader may take it up, and more may be lost since"
+            )
+        }
         Cause::Orphan { parent } => {
             format!("the shard {shard} came from the shard {parent}, which came and went unread")
         }

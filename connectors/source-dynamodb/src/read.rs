@@ -11,7 +11,8 @@
 //! anew from there, so a record comes neither twice nor not at all.
 //!
 //! An empty answer says that there is nothing only if it was asked at the tip; DynamoDB also gives empty answers on the way
-//! to where a shard's records are. A reader that got records, or some empty answers in a row, counts as at the tip.
+//! to where a shard's records are. Some in a row, from one iterator, count as the tip; from there on each does, until an
+//! answer is full or a call fails.
 
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ use tokio::time::{Duration, Instant, sleep, sleep_until};
 
 use crate::begin::stream_resource;
 use crate::clients::Clients;
-use crate::config::DynamoSourceConfig;
+use crate::config::{DynamoSourceConfig, SETTLE_US};
 use crate::item::change;
 use crate::lag::Lags;
 use crate::loss::refusal;
@@ -33,7 +34,7 @@ use crate::queue::{Outbox, Parcel};
 use crate::tree::{Cause, Loss, RETENTION_US};
 
 /// Records in an answer, at most.
-const RECORDS_MAX: i32 = 1_000;
+const RECORDS_MAX: u16 = 1_000;
 /// So many empty answers in a row from one iterator count as the tip.
 const EMPTY_ANSWERS_AT_TIP: u32 = 5;
 /// What fails more often in a row is given up; throttling never is.
@@ -250,8 +251,8 @@ impl ShardReader {
         }
         let source = shared.config.name.to_string();
         metrics::counter!("rollcall_dynamodb_records_total", "source" => source).increment(count as u64);
-        self.advance(last, count, asked_us);
         let finished = next_shard_iterator.is_none();
+        self.advance(last, count, asked_us, finished);
         self.progress.finished = finished;
         self.say(changes, bytes, finished).await?;
         drop(turn);
@@ -265,7 +266,7 @@ impl ShardReader {
     }
 
     /// How far an answer brings the shard.
-    fn advance(&mut self, last: Option<(Sequence, i64)>, count: usize, asked_us: i64) {
+    fn advance(&mut self, last: Option<(Sequence, i64)>, count: usize, asked_us: i64, ended: bool) {
         let mut through_us = self.progress.through_us;
         if let Some((sequence, at_us)) = last {
             // Its time is in whole seconds: others of the same second may follow.
@@ -275,13 +276,15 @@ impl ShardReader {
         }
         if count > 0 {
             self.empty_answers = 0;
-            self.at_tip = true;
+            // As much as an answer holds: there is more.
+            self.at_tip &= count < usize::from(RECORDS_MAX);
         } else {
             self.empty_answers = self.empty_answers.saturating_add(1);
             self.at_tip |= self.empty_answers >= EMPTY_ANSWERS_AT_TIP;
-            if self.at_tip {
-                through_us = through_us.max(asked_us.saturating_sub(self.shared.config.slack_us()));
-            }
+        }
+        // At the end of a shard all of it is read, and children are in every listing from now on.
+        if self.at_tip || ended {
+            through_us = through_us.max(asked_us.saturating_sub(SETTLE_US));
         }
         self.progress.through_us = through_us;
         self.shared.lags.set(&self.shard, through_us);
@@ -330,9 +333,9 @@ async fn get_records(
     shared: &Shared,
     shard: &ShardId,
     iterator: String,
-    limit: i32,
+    limit: u16,
 ) -> Result<GetRecordsOutput, Failed> {
-    let call = shared.clients.streams.get_records().shard_iterator(iterator).limit(limit);
+    let call = shared.clients.streams.get_records().shard_iterator(iterator).limit(i32::from(limit));
     match call.send().await {
         Ok(output) => Ok(output),
         Err(error) => Err(match code(&error) {

@@ -220,7 +220,7 @@ impl Reader {
     }
 
     fn read(&self, items: Vec<FoundItem>, next: SegmentAt, units: f64, bytes: u64, before_us: i64) -> Read {
-        let until_us = self.table.clock.now_us().saturating_add(DATE_LAG_US).saturating_add(self.slack_us);
+        let until_us = self.table.clock.now_us().saturating_add(DATE_LAG_US);
         Read { items, next, units, bytes, cut_us: before_us.saturating_sub(self.slack_us), until_us }
     }
 

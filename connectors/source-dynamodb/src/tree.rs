@@ -26,69 +26,20 @@ use rollcall_model::shards::{ShardId, ShardProgress, Stream};
 use rollcall_model::{Sequence, Shards};
 use xxhash_rust::xxh64::xxh64;
 
+use crate::listing::Listing;
+
 /// How long DynamoDB keeps a record.
 pub(crate) const RETENTION_US: i64 = 24 * 3_600 * 1_000_000;
-
-/// A shard as the stream lists it.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Listed {
-    pub(crate) parent: Option<ShardId>,
-    /// Its last sequence number is known: nothing more is written to it.
-    pub(crate) closed: bool,
-}
-
-/// All shards that a stream lists.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Listing {
-    pub(crate) shards: BTreeMap<ShardId, Listed>,
-}
-
-impl Listing {
-    /// Takes a shard in; a page may come twice, an older one after a newer one.
-    pub(crate) fn add(&mut self, id: ShardId, parent: Option<ShardId>, closed: bool) {
-        let shard = self.shards.entry(id).or_default();
-        shard.closed |= closed;
-        if shard.parent.is_none() {
-            shard.parent = parent;
-        }
-    }
-
-    fn parent(&self, id: &str) -> Option<&ShardId> {
-        self.shards.get(id)?.parent.as_ref()
-    }
-
-    /// Closed shards with children, of which one has not ended so: what [`Stream::ended`] remembers.
-    pub(crate) fn ended(&self) -> BTreeSet<ShardId> {
-        let parents: BTreeSet<&ShardId> =
-            self.shards.values().filter_map(|shard| shard.parent.as_ref()).collect();
-        let has_ended =
-            |id: &ShardId| self.shards.get(id).is_some_and(|shard| shard.closed) && parents.contains(id);
-        let alive = self.shards.iter().filter(|(id, _)| !has_ended(id));
-        let before = alive.filter_map(|(_, shard)| shard.parent.clone());
-        before.filter(|parent| has_ended(parent)).collect()
-    }
-
-    /// `ended` and all listed before them.
-    fn with_ancestors<'a>(&'a self, ended: &'a BTreeSet<ShardId>) -> BTreeSet<&'a str> {
-        let mut all = BTreeSet::new();
-        for id in ended {
-            let mut next = Some(id);
-            while let Some(id) = next {
-                if !all.insert(id.as_str()) {
-                    break;
-                }
-                next = self.parent(id);
-            }
-        }
-        all
-    }
-}
 
 /// Whose a shard is, for as long as the stream has so many readers.
 pub(crate) fn owner(shard: &str, readers: u16) -> u16 {
     let readers = u64::from(readers.max(1));
     u16::try_from(xxh64(shard.as_bytes(), 0) % readers).unwrap_or_default()
 }
+
+/// A repair covers what may be lost when it is accepted, and a reader has so long to accept it: what it finds lost later was
+/// perhaps still there when the repair was decided on.
+pub(crate) const ACCEPT_WITHIN_US: i64 = 3_600 * 1_000_000;
 
 /// Everything that decides.
 #[derive(Debug)]
@@ -141,6 +92,8 @@ pub(crate) enum Cause {
     Trimmed,
     /// It was not read for longer than the stream keeps records.
     Unread,
+    /// A loss was accepted, but so long before this reader came that more may be lost.
+    Late,
     /// It came from a shard that nobody has read.
     Orphan {
         /// That shard.
@@ -162,6 +115,10 @@ impl View<'_> {
     pub(crate) fn plan(&self) -> Plan {
         let look = Look::new(self);
         let mut plan = Plan::default();
+        if !self.begun && self.stream.epoch > 1 && self.now_us - self.stream.began_us > ACCEPT_WITHIN_US {
+            plan.losses.push(self.late());
+            return plan;
+        }
         for id in self.listing.shards.keys() {
             if owner(id, self.stream.readers) == self.index {
                 look.listed(id, &mut plan);
@@ -173,6 +130,17 @@ impl View<'_> {
             }
         }
         plan
+    }
+
+    fn late(&self) -> Loss {
+        let from_us = self.own.values().map(|progress| progress.through_us).min();
+        Loss {
+            shard: self.stream.name.clone(),
+            cause: Cause::Late,
+            from_us: from_us.unwrap_or(self.began_us()),
+            to_us: self.now_us - RETENTION_US,
+            after: None,
+        }
     }
 
     /// What was written before this is not this epoch's concern.

@@ -130,7 +130,7 @@ impl World {
         for shard in &mut self.shards {
             let kept = shard.records.iter().position(|record| record.at_us >= old);
             let kept = kept.unwrap_or(shard.records.len());
-            if let Some(last) = shard.records.drain(..kept).last() {
+            if let Some(last) = shard.records.drain(..kept).next_back() {
                 shard.trimmed = last.sequence;
             }
         }

@@ -10,7 +10,7 @@ use rollcall_platforms::ItemPlatform;
 use rollcall_runtime::ItemSourceWiring;
 use rollcall_runtime::topology::{DynamoDbSourceConfig, Secret};
 use rollcall_source_dynamodb::{
-    DynamoShards, DynamoSourceConfig, EnvironmentFilter, Scan, ScanConfig, begin_stream,
+    DynamoShards, DynamoSourceConfig, EnvironmentFilter, Scan, ScanConfig, begin_stream, raise_epoch,
 };
 
 /// Pages that a scan reads ahead of the log.
@@ -129,7 +129,7 @@ impl DynamoDb {
 
     /// How the runtime starts it.
     pub(crate) fn wiring(self) -> ItemSourceWiring {
-        let (begins, reads, fills) = (self.clone(), self.clone(), self.clone());
+        let (begins, raises, reads, fills) = (self.clone(), self.clone(), self.clone(), self.clone());
         ItemSourceWiring {
             name: self.name.clone(),
             platform: self.platform,
@@ -139,6 +139,13 @@ impl DynamoDb {
             begin: Box::new(move || {
                 let stream = begins.stream();
                 Box::pin(async move { Box::pin(begin_stream(&stream)).await })
+            }),
+            accept_loss: Box::new(move |stream, readers| {
+                let config = raises.stream();
+                Box::pin(async move {
+                    let raised = Box::pin(raise_epoch(&config, &stream, &readers)).await?;
+                    Ok((raised.stream, raised.missing_from_us))
+                })
             }),
             start_reader: Box::new(move |start| {
                 let config = reads.stream();

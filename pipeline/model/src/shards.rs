@@ -77,6 +77,10 @@ pub struct ShardProgress {
 pub struct Shards {
     /// The epoch of the stream that this speaks of.
     pub epoch: u64,
+    /// When the stream was last listed, by the source's clock, in microseconds: whatever began before this and falls to this
+    /// reader is among `shards`.
+    #[serde(default)]
+    pub listed_us: i64,
     /// Its shards: unfinished ones, and finished ones until all that came from them are known to some reader and the
     /// source no longer lists them.
     pub shards: BTreeMap<ShardId, ShardProgress>,
@@ -89,6 +93,8 @@ pub struct ShardEvent {
     pub changes: Vec<ItemChange>,
     /// Shards whose progress changes with them; `None` forgets one.
     pub progress: BTreeMap<ShardId, Option<ShardProgress>>,
+    /// The stream was listed at this time, and what fell to this reader is said.
+    pub listed_us: Option<i64>,
 }
 
 /// Proof that what a reader said is durable in the log. Only [`SavedShards::by`] makes one.

@@ -43,7 +43,7 @@ mod worker;
 
 pub use whence::Whence;
 pub use wiring::{
-    BeginStream, FlushBounds, ItemSourceWiring, JoinWorkers, ListMembers, MembersRequest, Mirror,
+    AcceptLoss, BeginStream, FlushBounds, ItemSourceWiring, JoinWorkers, ListMembers, MembersRequest, Mirror,
     ReadCandidates, ReaderStart, SiftIdentities, SinkWiring, SourceWiring, StartBackfill, StartReader,
     StartSink, StartSource, Wiring,
 };

@@ -5,7 +5,7 @@
 //! coverage of a backfill  ─▶ Needs::check ─▶ it answers what is missing, or is refused
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use rollcall_model::shards::{Coverage, Cursor, ItemBackfillPlan, ItemOrigin, Shards, Stream, StreamStart};
 use rollcall_model::time::utc;
@@ -137,14 +137,14 @@ impl StreamState {
         }
     }
 
-    /// A new epoch of the stream, because records of the old one are lost. What may be missing was written after `through_us`
-    /// (everything before that is in the log) and before `stream` is sure to go on.
-    pub(crate) fn accept_loss(&mut self, stream: Stream) {
+    /// A new epoch of the stream, because records of the old one are lost. What may be missing was written from
+    /// `from_us` on, and before `stream` is sure to go on.
+    pub(crate) fn accept_loss(&mut self, stream: Stream, from_us: i64) {
         let old = self.stream.take();
         let same = old.as_ref().is_some_and(|old| old.name == stream.name);
         // A record that is gone was kept as long as it had to be; those of another stream may be gone up to its beginning.
         let to_us = if same { stream.began_us - SURE_US } else { stream.began_us };
-        let from_us = self.at_us.min(to_us);
+        let from_us = from_us.min(to_us);
         self.needs = match self.needs {
             Needs::Nothing => Needs::Gap { from_us, to_us },
             Needs::Gap { from_us: earlier, .. } => Needs::Gap { from_us: earlier.min(from_us), to_us },
@@ -221,19 +221,16 @@ impl StreamState {
 /// Up to when everything is in the log, as far as the progress of all readers shows it: `None` while one of them has not
 /// begun this epoch, or nothing is being read.
 ///
-/// A shard that is finished holds it back until what came from it is known to some reader.
+/// A shard that is finished holds it back until every reader has listed the stream since: what came from it is said then.
 pub(crate) fn read_through(stream: &Stream, readers: &BTreeMap<u16, Shards>) -> Option<i64> {
     let begun =
         (0..stream.readers).all(|n| readers.get(&n).is_some_and(|shards| shards.epoch == stream.epoch));
     if !begun {
         return None;
     }
-    let all = || readers.values().flat_map(|reader| &reader.shards);
-    let parents: BTreeSet<&str> = all().filter_map(|(_, shard)| shard.parent.as_deref()).collect();
-    all()
-        .filter(|(id, shard)| !shard.finished || !parents.contains(id.as_str()))
-        .map(|(_, shard)| shard.through_us)
-        .min()
+    let listed_us = readers.values().map(|reader| reader.listed_us).min()?;
+    let shards = readers.values().flat_map(|reader| reader.shards.values());
+    shards.filter(|shard| !shard.finished || shard.through_us > listed_us).map(|shard| shard.through_us).min()
 }
 
 #[cfg(test)]
@@ -250,7 +247,7 @@ mod tests {
             start: StreamStart::Latest,
             began_us: KEPT_US * 10,
             readers: 2,
-            ended: BTreeSet::new(),
+            ended: Default::default(),
         }
     }
 
@@ -259,18 +256,23 @@ mod tests {
     }
 
     fn reader(epoch: u64, shards: &[(&str, ShardProgress)]) -> Shards {
-        Shards { epoch, shards: shards.iter().map(|(id, shard)| ((*id).to_owned(), shard.clone())).collect() }
+        Shards {
+            epoch,
+            listed_us: 75,
+            shards: shards.iter().map(|(id, shard)| ((*id).to_owned(), shard.clone())).collect(),
+        }
     }
 
     #[test]
-    fn all_readers_count_and_so_does_a_shard_whose_children_nobody_knows() {
-        let one = |shards: &[(&str, ShardProgress)]| {
-            BTreeMap::from([(0, reader(1, shards)), (1, reader(1, &[("z", shard(None, 90, false))]))])
+    fn a_shard_that_is_finished_counts_until_all_have_listed_what_came_from_it() {
+        let with = |through_us, finished| {
+            let other = reader(1, &[("z", shard(None, 90, false))]);
+            BTreeMap::from([(0, reader(1, &[("a", shard(None, through_us, finished))])), (1, other)])
         };
-        assert_eq!(read_through(&stream(), &one(&[("a", shard(None, 70, false))])), Some(70));
-        assert_eq!(read_through(&stream(), &one(&[("a", shard(None, 70, true))])), Some(70));
-        let child = ("b", shard(Some("a"), 80, false));
-        assert_eq!(read_through(&stream(), &one(&[("a", shard(None, 70, true)), child])), Some(80));
+        assert_eq!(read_through(&stream(), &with(70, false)), Some(70));
+        // Listed at 75: its children would be there.
+        assert_eq!(read_through(&stream(), &with(70, true)), Some(90));
+        assert_eq!(read_through(&stream(), &with(80, true)), Some(80));
     }
 
     #[test]
@@ -286,7 +288,7 @@ mod tests {
         let mut state =
             StreamState { stream: Some(stream()), at_us: KEPT_US * 10 + 5, ..StreamState::default() };
         let (from_us, began_us) = (state.at_us, KEPT_US * 13);
-        state.accept_loss(Stream { epoch: 2, began_us, ..stream() });
+        state.accept_loss(Stream { epoch: 2, began_us, ..stream() }, from_us);
         let to_us = began_us - SURE_US;
         assert_eq!(state.needs, Needs::Gap { from_us, to_us });
         assert!(state.check(Coverage::Part, SLACK_US).is_err());
@@ -296,8 +298,7 @@ mod tests {
         assert!(state.check(Coverage::Whole { cut_us: to_us - SLACK_US }, SLACK_US).is_ok());
         assert!(state.check(Coverage::Whole { cut_us: to_us - SLACK_US - 1 }, SLACK_US).is_err());
         // Another loss while the first is being repaired: what is missing begins where the first began.
-        state.at_us = KEPT_US * 14;
-        state.accept_loss(Stream { epoch: 3, began_us: KEPT_US * 16, ..stream() });
+        state.accept_loss(Stream { epoch: 3, began_us: KEPT_US * 16, ..stream() }, KEPT_US * 14);
         assert_eq!(state.needs, Needs::Gap { from_us, to_us: KEPT_US * 16 - SURE_US });
     }
 

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rollcall_model::shards::{ItemOrigin, ItemPages, Stream, StreamStart};
+use rollcall_model::shards::{ItemOrigin, ItemPages, Stream};
 use rollcall_model::{Commit, Fault, FaultKind, ItemPage, Log, Producer};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
@@ -274,9 +274,10 @@ impl Owning {
         let wiring = Arc::clone(&self.task.wiring);
         let mut next = self.state.clone();
         if wanted.repair {
-            let stream = (wiring.begin)().await?;
-            let epoch = next.stream.as_ref().map_or(1, |old| old.epoch + 1);
-            next.accept_loss(Stream { epoch, start: StreamStart::TrimHorizon, ..stream });
+            let old = next.stream.clone().ok_or_else(|| Fault::retry("the stream has not begun yet"))?;
+            let known = look_up(&self.task.log, wiring.name.as_str()).await?;
+            let (stream, from_us) = (wiring.accept_loss)(old, known.readers).await?;
+            next.accept_loss(stream, from_us);
         }
         let id = next.next_backfill(wiring.name.as_str());
         let origin = match wanted.from {

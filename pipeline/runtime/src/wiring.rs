@@ -67,6 +67,9 @@ pub struct ReaderStart {
 
 /// Looks at a source and says where its stream begins now.
 pub type BeginStream = Box<dyn Fn() -> Fut<'static, Stream> + Send + Sync>;
+/// Accepts what a stream has lost until now: its next epoch, and from when on something may be missing, by the source's
+/// clock, in microseconds. Takes what all readers have read.
+pub type AcceptLoss = Box<dyn Fn(Stream, BTreeMap<u16, Shards>) -> Fut<'static, (Stream, i64)> + Send + Sync>;
 /// Starts a reader of a stream.
 pub type StartReader = Box<dyn Fn(ReaderStart) -> Fut<'static, Box<dyn ShardSource>> + Send + Sync>;
 /// Opens a backfill, or goes on with it.
@@ -86,6 +89,8 @@ pub struct ItemSourceWiring {
     pub loads_by_itself: bool,
     /// Where its stream begins.
     pub begin: BeginStream,
+    /// How a loss is accepted.
+    pub accept_loss: AcceptLoss,
     /// How to start a reader.
     pub start_reader: StartReader,
     /// How to open a backfill.

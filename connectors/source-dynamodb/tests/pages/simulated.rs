@@ -16,6 +16,9 @@ use crate::{config, ids, number, pages};
 const TABLE: &str = "flagsmith_identities";
 const START_US: i64 = 1_768_478_400_000_000;
 
+/// What an item became, and when.
+type State = (i64, Option<Arc<Item>>);
+
 fn identity(environment: &str, identifier: &str, n: u64) -> Item {
     let s = |text: &str| Attribute::S(text.to_owned());
     Item::from([
@@ -131,7 +134,7 @@ async fn a_page_is_as_of_its_cut_by_the_servers_clock() {
     stop.store(true, Ordering::SeqCst);
     writer.join().unwrap();
     let (mut found, mut changed) = (0, 0);
-    let mut histories: BTreeMap<String, Vec<(i64, Option<Arc<Item>>)>> = BTreeMap::new();
+    let mut histories: BTreeMap<String, Vec<State>> = BTreeMap::new();
     for written in sim.history() {
         histories.entry(written.key.to_string()).or_default().push((written.at_us, written.new));
     }

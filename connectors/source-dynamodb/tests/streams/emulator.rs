@@ -28,10 +28,8 @@ async fn delete(client: &Client, key: &str) {
 }
 
 fn version(item: &Item) -> String {
-    match &item["version"] {
-        Attribute::N(number) => number.clone(),
-        other => panic!("{other:?}"),
-    }
+    let Some(Attribute::N(number)) = item.get("version") else { panic!("{item:?}") };
+    number.clone()
 }
 
 #[tokio::test]

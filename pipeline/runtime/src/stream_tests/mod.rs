@@ -17,7 +17,7 @@ use world::World;
 
 /// Histories that run at one time: they mostly wait.
 const AT_ONCE: usize = 12;
-const HISTORIES: u64 = 250;
+const HISTORIES: u64 = 1_000;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))

@@ -17,7 +17,9 @@ use rollcall_model::{
 use rollcall_platforms::ItemPlatform;
 use rollcall_roster::counts::Counts;
 use rollcall_roster::{Roster, RosterState, Turn};
-use rollcall_source_dynamodb::{DynamoShards, DynamoSourceConfig, Scan, ScanConfig, begin_stream};
+use rollcall_source_dynamodb::{
+    DynamoShards, DynamoSourceConfig, Scan, ScanConfig, begin_stream, raise_epoch,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::reader_task::{ReaderTask, look_up};
@@ -80,7 +82,7 @@ fn wiring(sim: &DynamoSim, readers: u16, start: StreamStart) -> ItemSourceWiring
         environment: None,
         clock_slack_ms: stream.clock_slack_ms,
     };
-    let begins = stream.clone();
+    let (begins, raises) = (stream.clone(), stream.clone());
     ItemSourceWiring {
         name: SOURCE.into(),
         platform: PLATFORM,
@@ -90,6 +92,13 @@ fn wiring(sim: &DynamoSim, readers: u16, start: StreamStart) -> ItemSourceWiring
         begin: Box::new(move || {
             let stream = begins.clone();
             Box::pin(async move { Box::pin(begin_stream(&stream)).await })
+        }),
+        accept_loss: Box::new(move |stream, readers| {
+            let config = raises.clone();
+            Box::pin(async move {
+                let raised = Box::pin(raise_epoch(&config, &stream, &readers)).await?;
+                Ok((raised.stream, raised.missing_from_us))
+            })
         }),
         start_reader: Box::new(move |start| {
             let config = stream.clone();
