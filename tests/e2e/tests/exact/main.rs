@@ -14,7 +14,7 @@ use rollcall_test_servers::PgVersion;
 use scene::{Scene, Setting};
 
 /// Items in DynamoDB at the start.
-const ITEMS: usize = 3_000;
+const ITEMS: usize = 100_000;
 /// The same on Kafka: what is looked for there is who reads which shard.
 const ITEMS_ON_KAFKA: usize = 5_000;
 

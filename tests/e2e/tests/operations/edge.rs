@@ -197,9 +197,9 @@ async fn an_outage_of_dynamodb_is_waited_for() {
     let dynamodb = emulator();
     let proxy = Proxy::listen();
     proxy.forward_to(address(&dynamodb.url()));
-    let way = Table::new(&format!("http://{}", proxy.address()));
-    let mut stage = EdgeStage::set(65, way, "").await.unwrap();
-    stage.table = Table::new(&dynamodb.url());
+    let way = format!("http://{}", proxy.address());
+    let table = Table::new(&dynamodb.url());
+    let mut stage = EdgeStage::set_behind(65, table, &way, "").await.unwrap();
     start(&mut stage.worker).await.unwrap();
     stage.assert_exact().await.unwrap();
     for fault in [Proxy::drop_all, Proxy::reset] {
