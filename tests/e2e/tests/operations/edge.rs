@@ -25,8 +25,8 @@ async fn commands_show_what_lives_at_the_edge() {
     tasks.sort_unstable();
     let sources = ["source/core", "source/edge", "source/edge/0", "source/edge/1"];
     assert_eq!(tasks[tasks.len() - 4..], sources, "{tasks:?}");
-    let edge = stage.edge().await.unwrap();
-    assert!(edge["position"].as_str().is_some_and(|position| position.contains("stream")), "{edge:#}");
+    let owner = stage.until("source/edge", "running").await.unwrap();
+    assert!(owner["position"].as_str().is_some_and(|position| position.contains("stream")), "{owner:#}");
 
     let plan = stage.ask(&["backfill", "edge", "--plan"]).await.unwrap().remove(0);
     assert!(plan["items"].as_u64().is_some() && plan["read_units"].as_f64().is_some(), "{plan:#}");
