@@ -62,8 +62,9 @@ where
         skew_s: error.raw_response().and_then(skew_s),
     };
     if error.as_service_error().is_some() {
-        // The service's text is in the fault already: as a cause it would repeat.
-        return refusal(doing, action, resource, &said);
+        let refusal = refusal(doing, action, resource, &said);
+        // The service's text is in the fault already: as a cause it would repeat. An answer that can't be read has none.
+        return if said.code.is_some() { refusal } else { refusal.from_source(error) };
     }
     unanswered(doing, &error).from_source(error)
 }

@@ -160,10 +160,14 @@ impl StreamState {
     ///
     /// # Errors
     /// A refused fault that says what it lacks.
-    pub(crate) fn check(&self, coverage: Coverage, slack_us: i64) -> Result<(), Fault> {
+    pub(crate) fn check(&self, origin: &ItemOrigin, coverage: Coverage, slack_us: i64) -> Result<(), Fault> {
         let Some(stream) = &self.stream else {
             return Err(Fault::retry("the stream has not begun yet"));
         };
+        // It began after the stream did, and after a loss was accepted, whatever clocks make of that.
+        if *origin == (ItemOrigin::Scan { environment_key: None }) {
+            return Ok(());
+        }
         // What an older backfill found could not be told from what the stream said before it was read.
         let streamed_from_us = match stream.start {
             StreamStart::Latest => stream.began_us,
@@ -244,6 +248,10 @@ mod tests {
 
     const SLACK_US: i64 = 5_000_000;
 
+    fn export() -> ItemOrigin {
+        ItemOrigin::Export { location: "here".to_owned() }
+    }
+
     fn stream() -> Stream {
         Stream {
             name: "arn".to_owned(),
@@ -299,24 +307,40 @@ mod tests {
         state.accept_loss(Stream { epoch: 2, began_us, ..stream() }, from_us);
         let to_us = began_us - SURE_US;
         assert_eq!(state.needs, Needs::Gap { from_us, to_us });
-        assert!(state.check(Coverage::Part, SLACK_US).is_err());
-        assert!(state.check(Coverage::Window { from_us, to_us }, SLACK_US).is_ok());
-        assert!(state.check(Coverage::Window { from_us: from_us + 1, to_us }, SLACK_US).is_err());
-        assert!(state.check(Coverage::Window { from_us, to_us: to_us - 1 }, SLACK_US).is_err());
-        assert!(state.check(Coverage::Whole { cut_us: to_us - SLACK_US }, SLACK_US).is_ok());
-        assert!(state.check(Coverage::Whole { cut_us: to_us - SLACK_US - 1 }, SLACK_US).is_err());
+        assert!(state.check(&export(), Coverage::Part, SLACK_US).is_err());
+        assert!(state.check(&export(), Coverage::Window { from_us, to_us }, SLACK_US).is_ok());
+        assert!(state.check(&export(), Coverage::Window { from_us: from_us + 1, to_us }, SLACK_US).is_err());
+        assert!(state.check(&export(), Coverage::Window { from_us, to_us: to_us - 1 }, SLACK_US).is_err());
+        assert!(state.check(&export(), Coverage::Whole { cut_us: to_us - SLACK_US }, SLACK_US).is_ok());
+        assert!(state.check(&export(), Coverage::Whole { cut_us: to_us - SLACK_US - 1 }, SLACK_US).is_err());
         // Another loss while the first is being repaired: what is missing begins where the first began.
         state.accept_loss(Stream { epoch: 3, began_us: KEPT_US * 16, ..stream() }, KEPT_US * 14);
         assert_eq!(state.needs, Needs::Gap { from_us, to_us: KEPT_US * 16 - SURE_US });
     }
 
     #[test]
+    fn a_scan_that_clocks_place_before_the_stream_is_after_it_all_the_same() {
+        let mut state =
+            StreamState { stream: Some(stream()), needs: Needs::FirstLoad, ..StreamState::default() };
+        let scan = ItemOrigin::Scan { environment_key: None };
+        let coverage = Coverage::Whole { cut_us: KEPT_US * 10 - SLACK_US - 120 };
+        assert!(state.check(&scan, coverage, SLACK_US).is_ok());
+        assert!(state.check(&export(), coverage, SLACK_US).is_err());
+        state.accept_loss(Stream { epoch: 2, name: "another".to_owned(), ..stream() });
+        assert!(state.check(&scan, coverage, SLACK_US).is_ok());
+        let part = ItemOrigin::Scan { environment_key: Some("key".to_owned()) };
+        assert!(state.check(&part, Coverage::Part, SLACK_US).is_err());
+    }
+
+    #[test]
     fn a_first_load_is_whole_and_no_older_than_the_stream() {
         let state = StreamState { stream: Some(stream()), needs: Needs::FirstLoad, ..StreamState::default() };
         let began_us = KEPT_US * 10;
-        assert!(state.check(Coverage::Whole { cut_us: began_us - SLACK_US }, SLACK_US).is_ok());
-        assert!(state.check(Coverage::Whole { cut_us: began_us - SLACK_US - 1 }, SLACK_US).is_err());
-        assert!(state.check(Coverage::Part, SLACK_US).is_err());
-        assert!(state.check(Coverage::Window { from_us: 0, to_us: i64::MAX }, SLACK_US).is_err());
+        assert!(state.check(&export(), Coverage::Whole { cut_us: began_us - SLACK_US }, SLACK_US).is_ok());
+        assert!(
+            state.check(&export(), Coverage::Whole { cut_us: began_us - SLACK_US - 1 }, SLACK_US).is_err()
+        );
+        assert!(state.check(&export(), Coverage::Part, SLACK_US).is_err());
+        assert!(state.check(&export(), Coverage::Window { from_us: 0, to_us: i64::MAX }, SLACK_US).is_err());
     }
 }

@@ -130,9 +130,10 @@ impl Owning {
         self.held.clear();
         self.held_bytes = 0;
         let Some(backfill) = self.state.running() else { return Ok(()) };
+        let origin = backfill.plan.origin.clone();
         let opened = (self.task.wiring.start_backfill)(backfill.plan.clone()).await;
         let checked = opened.and_then(|pages| {
-            self.state.check(pages.coverage(), self.slack_us())?;
+            self.state.check(&origin, pages.coverage(), self.slack_us())?;
             Ok(pages)
         });
         match checked {
@@ -286,8 +287,9 @@ impl Owning {
         };
         next.begin_backfill(id.clone(), origin, None);
         let plan = next.backfill.as_ref().map(|b| b.plan.clone()).ok_or_else(|| Fault::bug("no plan"))?;
+        let origin = plan.origin.clone();
         let pages = (wiring.start_backfill)(plan).await?;
-        next.check(pages.coverage(), self.slack_us())?;
+        next.check(&origin, pages.coverage(), self.slack_us())?;
         if let Some(backfill) = &mut next.backfill {
             backfill.coverage = Some(pages.coverage());
         }

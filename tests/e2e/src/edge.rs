@@ -29,6 +29,8 @@ pub struct Edge {
     cohorts: Vec<String>,
     /// Items at the start, numbered from 0.
     items: usize,
+    /// Maps without entries are written.
+    empty_maps: bool,
 }
 
 impl Edge {
@@ -38,7 +40,14 @@ impl Edge {
         let cohorts = world.segments.values().filter(|segment| segment.form == Form::Cohort);
         let cohorts = cohorts.flat_map(|segment| &segment.rules).flat_map(|rule| &rule.conditions);
         let cohorts = cohorts.filter_map(|condition| condition.property.clone()).collect();
-        Self { homes, cohorts, items }
+        Self { homes, cohorts, items, empty_maps: true }
+    }
+
+    /// Leaves out maps without entries: DynamoDB Local has them as `{}` in its stream, which is no value at all. (Scans and AWS
+    /// say `{"M": {}}`.)
+    #[must_use]
+    pub fn without_empty_maps(self) -> Self {
+        Self { empty_maps: false, ..self }
     }
 
     /// Item number `n`; all but its key comes from `rng`.
@@ -46,6 +55,9 @@ impl Edge {
         let mut item = edge_item(rng, &self.homes[n / NEIGHBOURS % self.homes.len()], n);
         if rng.random_bool(0.1) {
             item.extend(self.cohort(rng).map(|traits| ("system_traits".to_owned(), traits)));
+        }
+        if !self.empty_maps {
+            item.retain(|_, value| !matches!(value, Attribute::M(map) if map.is_empty()));
         }
         item
     }

@@ -115,6 +115,10 @@ impl EdgeSetting {
         let mut homes: Vec<String> = judged.iter().cycle().take(judged.len() * 8).cloned().collect();
         homes.extend(of(1).chain(of(3)).chain([UNKNOWN_HOME.to_owned()]));
         let edge = Edge::new(world, homes, self.items);
+        let edge = match &self.server {
+            Server::Local(_) => edge.without_empty_maps(),
+            Server::Ministack(_) => edge,
+        };
         edge.fill(&self.table(), seed).await?;
         self.edge = Some(edge);
         Ok(format!(
@@ -196,7 +200,7 @@ async fn items_of_rows(client: &Client, project: i32) -> Result<Vec<Item>, Failu
                 ("django_id".to_owned(), Attribute::N(id.to_string())),
                 ("identity_traits".to_owned(), Attribute::L(traits.collect())),
             ]);
-            if let Some(system_traits) = system_traits {
+            if let Some(system_traits) = system_traits.filter(|traits| traits != "{}") {
                 item.insert("system_traits".to_owned(), attribute(serde_json::from_str(&system_traits)?));
             }
             Ok(item)

@@ -25,8 +25,8 @@ async fn commands_show_what_lives_at_the_edge() {
     tasks.sort_unstable();
     let sources = ["source/core", "source/edge", "source/edge/0", "source/edge/1"];
     assert_eq!(tasks[tasks.len() - 4..], sources, "{tasks:?}");
-    let edge = stage.edge().await.unwrap();
-    assert!(edge["position"].as_str().is_some_and(|position| position.contains("stream")), "{edge:#}");
+    let owner = stage.until("source/edge", "running").await.unwrap();
+    assert!(owner["position"].as_str().is_some_and(|position| position.contains("stream")), "{owner:#}");
 
     let plan = stage.ask(&["backfill", "edge", "--plan"]).await.unwrap().remove(0);
     assert!(plan["items"].as_u64().is_some() && plan["read_units"].as_f64().is_some(), "{plan:#}");
@@ -197,9 +197,9 @@ async fn an_outage_of_dynamodb_is_waited_for() {
     let dynamodb = emulator();
     let proxy = Proxy::listen();
     proxy.forward_to(address(&dynamodb.url()));
-    let way = Table::new(&format!("http://{}", proxy.address()));
-    let mut stage = EdgeStage::set(65, way, "").await.unwrap();
-    stage.table = Table::new(&dynamodb.url());
+    let way = format!("http://{}", proxy.address());
+    let table = Table::new(&dynamodb.url());
+    let mut stage = EdgeStage::set_behind(65, table, &way, "").await.unwrap();
     start(&mut stage.worker).await.unwrap();
     stage.assert_exact().await.unwrap();
     for fault in [Proxy::drop_all, Proxy::reset] {

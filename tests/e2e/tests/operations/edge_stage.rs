@@ -51,6 +51,17 @@ pub(crate) fn emulator() -> Ministack {
 impl EdgeStage {
     /// Set up and not yet started; the table is empty before, and `more` are keys of the source.
     pub(crate) async fn set(seed: u64, table: Table, more: &str) -> Result<Self, Failure> {
+        let endpoint = table.url().to_owned();
+        Self::set_behind(seed, table, &endpoint, more).await
+    }
+
+    /// The same where the worker reaches the table by another way.
+    pub(crate) async fn set_behind(
+        seed: u64,
+        table: Table,
+        endpoint: &str,
+        more: &str,
+    ) -> Result<Self, Failure> {
         let postgres = Postgres::start(PgVersion::V15, &[]);
         let clickhouse = ClickHouse::temporary();
         let client = connect(&postgres).await?;
@@ -59,7 +70,7 @@ impl EdgeStage {
         client.batch_execute("UPDATE projects_project SET enable_dynamo_db = true WHERE id = 2").await?;
         let edge = Edge::new(&world, HOMES.map(str::to_owned).to_vec(), ITEMS);
         edge.fill(&table, seed).await?;
-        let worker = worker(&url(&postgres), &clickhouse, table.url(), more)?;
+        let worker = worker(&url(&postgres), &clickhouse, endpoint, more)?;
         let (code, _, said) = worker.say(&["setup"]).await?;
         assert_eq!(code, 0, "rollcall setup: {said}");
         let load = EdgeLoad::new(&edge, &table, seed, 0, 1);

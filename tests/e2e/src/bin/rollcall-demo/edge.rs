@@ -6,6 +6,7 @@
 use rollcall_e2e::{Edge, EdgeLoad, TABLE, Table};
 use rollcall_kit::flagsmith::World;
 use rollcall_test_servers::{Ministack, MinistackSettings};
+use serde_json::json;
 use tokio_postgres::Client;
 
 use crate::{Args, Failure, SourceKind, Teller};
@@ -23,6 +24,16 @@ pub(crate) struct EdgeServer {
     edge: Edge,
     /// Projects whose identities are items.
     projects: Vec<i32>,
+}
+
+/// Switches the table's stream on or off.
+async fn stream(table: &Table, on: bool) -> Result<(), Failure> {
+    let mut specification = json!({"StreamEnabled": on});
+    if on {
+        specification["StreamViewType"] = "NEW_AND_OLD_IMAGES".into();
+    }
+    let body = json!({"TableName": TABLE, "StreamSpecification": specification});
+    table.ask("UpdateTable", &body).await.map(drop)
 }
 
 impl EdgeServer {
@@ -55,7 +66,10 @@ impl EdgeServer {
         client.execute(sql, &[&projects]).await?;
         let homes = world.environments.iter().filter(|environment| projects.contains(&environment.project));
         let edge = Edge::new(world, homes.map(|environment| environment.api_key.clone()).collect(), items);
+        // As in a platform that has its table for long: what stands in it was never in the stream.
+        stream(&table, false).await?;
         edge.fill(&table, args.seed).await?;
+        stream(&table, true).await?;
         Ok(Some(Self { dynamodb, table, edge, projects }))
     }
 
