@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::thread::JoinHandle;
 
+use rollcall_dynamo_sim::{Action, DynamoSim, Faults, SimSettings, ViewType};
+
 const TOPOLOGY: &str = r#"
 rollcall: 1
 log: { type: embedded, path: ./data }
@@ -216,4 +218,53 @@ fn explain_prints_value_type_cast_operand_and_verdict() {
          no  age EQUAL 'x': found '42' (int), the operand is no int\n    no  the identity's key IN '1,2': found 'e_i' \
          (str), operand as one of [\"1\", \"2\"]\n    no  plan IS_SET: found nothing\n"
     );
+}
+
+/// A topology whose edge is the simulator.
+fn edge(name: &str, sim: &DynamoSim) -> File {
+    let edge = format!(
+        "  edge: {{ type: dynamodb, platform: flagsmith, table: flagsmith_identities, region: eu-west-2, \
+         endpoint: '{}', access_key_id: test, secret_access_key: secret }}\nhttp:",
+        sim.url()
+    );
+    let topology =
+        TOPOLOGY.replace("LISTEN", "127.0.0.1:8642").replace("${CORE_URL}", "postgres://core/flagsmith");
+    File::new(name, &topology.replace("http:", &edge))
+}
+
+#[test]
+fn setup_of_a_table_names_what_is_missing_and_exits_with_1() {
+    let sim = DynamoSim::start(SimSettings { view: None, ..SimSettings::default() });
+    let file = edge("setup-edge", &sim);
+    let command = "aws dynamodb update-table --region eu-west-2 --table-name flagsmith_identities \
+                   --stream-specification StreamEnabled=true,StreamViewType=NEW_AND_OLD_IMAGES";
+    let output = file.run(&["setup", "edge"]);
+    let lack = "sources.edge: left to do: the table flagsmith_identities has no stream; ";
+    assert_eq!(out(&output), format!("{lack}{command}\n"), "{}", err(&output));
+    assert_eq!(output.status.code(), Some(1));
+
+    sim.enable_stream(ViewType::NewAndOldImages);
+    let denied = [Action::Scan, Action::GetRecords].into();
+    sim.set_faults(Faults { denied, ..Faults::default() });
+    let output = file.run(&["setup", "edge", "--json"]);
+    let lines: Vec<serde_json::Value> =
+        out(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let [records, scan] = lines.as_slice() else { panic!("{lines:?}: {}", err(&output)) };
+    for (line, action) in [(records, "GetRecords"), (scan, "Scan")] {
+        assert_eq!(line["part"], "sources.edge");
+        let statement = format!(r#"{{"Effect": "Allow", "Action": "dynamodb:{action}""#);
+        assert!(line["left"].as_str().unwrap().contains(&statement), "{line}");
+    }
+    assert_eq!(output.status.code(), Some(1));
+
+    // What is printed may go to psql.
+    let output = file.run(&["setup", "edge", "--print-sql"]);
+    assert!(out(&output).contains(r#""Action": "dynamodb:Scan""#), "{}", err(&output));
+    assert!(out(&output).lines().all(|line| line.starts_with("-- ")), "{}", out(&output));
+    assert_eq!(output.status.code(), Some(0));
+
+    sim.set_faults(Faults::default());
+    let output = file.run(&["setup", "edge"]);
+    assert_eq!(out(&output), "sources.edge: ready\n", "{}", err(&output));
+    assert_eq!(output.status.code(), Some(0));
 }

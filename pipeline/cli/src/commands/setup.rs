@@ -6,6 +6,7 @@ use rollcall_postgres_wire::{ConnectConfig, connect, sql_fault};
 use rollcall_runtime::topology::{
     ClickHouseSinkConfig, ClickHouseUrl, CountsSinkConfig, SinkConfig, SourceConfig, Topology,
 };
+use rollcall_source_dynamodb::{DynamoSourceConfig, preflight};
 use rollcall_source_postgres::{PostgresSourceConfig, apply_setup, setup_sql, teardown};
 use serde::Serialize;
 
@@ -13,17 +14,19 @@ use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 use crate::settings::Settings;
 use crate::wire::{clickhouse_preset, counts_preset, postgres_config, worker_folder};
+use crate::wire_dynamodb::DynamoDb;
 
 /// Prepare the databases: publication, replica identities, grants, sink tables
 ///
 /// Looks at what is there and runs the SQL that is still missing, as the users of the topology's URLs; print it for an
-/// administrator where they may not. Safe to run again. JSON lines: {part, statement} with --print-sql, else {part,
-/// left} for what SQL alone could not do. Exits with 1 when something is left.
+/// administrator where they may not. Of a DynamoDB table it only looks at what reading it takes, and names the aws
+/// command or IAM statement for each lack. Safe to run again. JSON lines: {part, statement} for SQL with --print-sql,
+/// {part, left} for what SQL alone can't do. Exits with 1 when something is left, without --print-sql.
 #[derive(Debug, Args)]
 pub(super) struct Setup {
     /// One source or sink, as the topology names it; without it, all
     part: Option<String>,
-    /// Print the SQL instead of running it
+    /// Print the SQL instead of running it; for a DynamoDB table, aws commands and IAM statements as comments
     #[arg(long)]
     print_sql: bool,
 }
@@ -56,6 +59,13 @@ impl Setup {
             if self.print_sql {
                 show(&part, &setup_sql(&config).await?, output)?;
             } else if !run_source(&part, &config, output).await? {
+                outcome = Outcome::Difference;
+            }
+        }
+        for (name, config) in tables(&topology, &wanted)? {
+            let part = format!("sources.{name}");
+            let is_ready = look_at_table(&part, &config, self.print_sql, output).await?;
+            if !is_ready && !self.print_sql {
                 outcome = Outcome::Difference;
             }
         }
@@ -124,22 +134,80 @@ fn sources<'t>(
     Ok(found)
 }
 
+fn tables<'t>(
+    topology: &'t Topology,
+    wanted: &Wanted<'_>,
+) -> Result<Vec<(&'t SourceName, DynamoSourceConfig)>, Failure> {
+    let folder = worker_folder(&topology.log, "setup");
+    let mut found = Vec::new();
+    for (name, source) in topology.sources.iter().filter(|(name, _)| wanted.has(name.as_str())) {
+        if let SourceConfig::DynamoDb(config) = source {
+            found.push((name, DynamoDb::new(name, config, &folder)?.stream()));
+        }
+    }
+    Ok(found)
+}
+
 /// Whether nothing is left to do.
 async fn run_source(part: &str, config: &PostgresSourceConfig, output: Output) -> Result<bool, Failure> {
-    let left = apply_setup(config).await?;
-    for finding in &left {
-        let then = finding.then.as_ref().map_or_else(String::new, |then| format!("; {then}"));
-        let text = format!("{}{then}", finding.what);
+    let findings = apply_setup(config).await?;
+    show_left(part, findings.iter().map(|finding| (finding.what.as_str(), finding.then.as_deref())), output)?;
+    Ok(findings.is_empty())
+}
+
+/// Whether nothing is left to do. Whoever reads a table need not be allowed to change it, so nothing is run.
+async fn look_at_table(
+    part: &str,
+    config: &DynamoSourceConfig,
+    print: bool,
+    output: Output,
+) -> Result<bool, Failure> {
+    let findings = Box::pin(preflight(config)).await?;
+    let left = findings.iter().map(|finding| (finding.what.as_str(), finding.repair.as_deref()));
+    if print && !output.json {
+        show_comments(part, left, output)?;
+    } else {
+        show_left(part, left, output)?;
+    }
+    Ok(findings.is_empty())
+}
+
+/// What is left to do, and what repairs it.
+fn show_left<'a>(
+    part: &str,
+    left: impl Iterator<Item = (&'a str, Option<&'a str>)>,
+    output: Output,
+) -> Result<(), Failure> {
+    let mut is_ready = true;
+    for (what, then) in left {
+        is_ready = false;
+        let text = then.map_or_else(|| what.to_owned(), |then| format!("{what}; {then}"));
         if output.json {
             output.json_line(&Line::Left { part, left: &text })?;
         } else {
             output.line(&format!("{part}: left to do: {text}"))?;
         }
     }
-    if left.is_empty() && !output.json {
-        output.line(&format!("{part}: ready"))?;
+    if is_ready && !output.json { output.line(&format!("{part}: ready")) } else { Ok(()) }
+}
+
+/// The same, where SQL is printed that may go on into a database.
+fn show_comments<'a>(
+    part: &str,
+    left: impl Iterator<Item = (&'a str, Option<&'a str>)>,
+    output: Output,
+) -> Result<(), Failure> {
+    let mut left = left.peekable();
+    if left.peek().is_none() {
+        return output.line(&format!("-- {part}: nothing is missing"));
     }
-    Ok(left.is_empty())
+    output.line(&format!("-- {part}: for AWS, not for a database"))?;
+    for (what, repair) in left {
+        for line in [Some(what), repair].into_iter().flatten().flat_map(str::lines) {
+            output.line(&format!("-- {line}"))?;
+        }
+    }
+    Ok(())
 }
 
 async fn counts(part: &str, config: &CountsSinkConfig, print: bool, output: Output) -> Result<(), Failure> {
