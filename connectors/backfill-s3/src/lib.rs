@@ -16,8 +16,10 @@
 //! - The cursor is (export, file, lines done): files and lines have one order, so going on skips exactly what was done.
 //!
 //! What an incremental export does not say: AWS writes one line per item, its state at the end of the window, and none for
-//! an item that was made and deleted within it. So whoever holds an image that was last written within the window, of an
-//! item that the export doesn't have and that the stream has not spoken of since, holds one that is gone.
+//! an item that was made and deleted within it. So an image of which the stream spoke last within the window, and which the
+//! export doesn't have, is of an item that is gone: the roster takes it away at the end of the backfill
+//! (`Unfound::GoneIfStreamed`). That holds for what the stream brought. One that a backfill brought after the window began
+//! may have been there untouched, or be gone: no such window shows which.
 //!
 //! Memory: `files_in_flight_max` files × three pages, each of at most `page_items` items or [`PAGE_BYTES_MAX`] bytes.
 //! Disk: as many spool files, if the export lies in S3.

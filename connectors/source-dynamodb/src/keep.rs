@@ -16,7 +16,6 @@ use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, sleep_until};
 
 use crate::begin::current;
-use crate::config::SETTLE_US;
 use crate::list::{Listed, Lister, Status};
 use crate::listing::Listing;
 use crate::loss::refusal;
@@ -46,7 +45,6 @@ pub(crate) struct Keeper {
     begun: bool,
     listing: Listing,
     status: Status,
-    listed_us: i64,
     /// Noted down, and not heard of from the log yet.
     notes: BTreeMap<ShardId, Option<ShardProgress>>,
     readers: JoinSet<(ShardId, Stop)>,
@@ -95,7 +93,6 @@ impl Keeper {
             begun,
             listing: listed.listing,
             status: listed.status,
-            listed_us: listed.asked_us - SETTLE_US,
             notes: BTreeMap::new(),
             readers: JoinSet::new(),
             running: BTreeSet::new(),
@@ -140,7 +137,6 @@ impl Keeper {
                     let listed = listed.map_err(|error| Fault::bug(format!("a listing's task: {error}")))??;
                     self.listing = listed.listing;
                     self.status = listed.status;
-                    self.listed_us = listed.asked_us - SETTLE_US;
                     self.childless.retain(|shard| !self.listing.has_child(shard));
                     self.act(true).await?;
                 }
@@ -221,8 +217,6 @@ impl Keeper {
         self.note(&plan).await?;
         self.lose(&plan, listed, now_us)?;
         if listed {
-            // Only now: what it names is said before.
-            self.shared.outbox.put(Parcel::listed(self.listed_us), 0).await?;
             self.report(now_us);
             self.still_current(&plan, now_us).await?;
         }

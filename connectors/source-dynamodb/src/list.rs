@@ -26,8 +26,6 @@ const PAGES_MAX: usize = 10_000;
 pub(crate) struct Listed {
     pub(crate) listing: Listing,
     pub(crate) status: Status,
-    /// When it was asked for, by DynamoDB's clock: what began before is in it. Long ago where that clock was not yet known.
-    pub(crate) asked_us: i64,
 }
 
 /// Whether a stream goes on.
@@ -62,14 +60,12 @@ impl Lister {
     }
 
     pub(crate) async fn list(&mut self) -> Result<Listed, Fault> {
-        let clock = &self.clients.clock;
-        let asked_us = if clock.offset_us().is_some() { clock.now_us() } else { 0 };
         let mut listing = Listing::default();
         let mut status = Status::Open;
         let mut from: Option<String> = None;
         for _ in 0..PAGES_MAX {
             let Some(page) = self.page(from.as_deref()).await? else {
-                return Ok(Listed { listing, status: Status::Gone, asked_us });
+                return Ok(Listed { listing, status: Status::Gone });
             };
             if matches!(page.stream_status, Some(StreamStatus::Disabled | StreamStatus::Disabling)) {
                 status = Status::Disabled;
@@ -90,7 +86,7 @@ impl Lister {
                         self.stream
                     )));
                 }
-                None => return Ok(Listed { listing, status, asked_us }),
+                None => return Ok(Listed { listing, status }),
             }
         }
         Err(Fault::refused(format!("{} lists more than {PAGES_MAX} pages of shards", self.stream)))

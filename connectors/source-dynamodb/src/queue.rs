@@ -19,8 +19,6 @@ const PERMIT_BYTES: usize = 1_024;
 pub(crate) struct Parcel {
     pub(crate) changes: Vec<ItemChange>,
     pub(crate) progress: Vec<(ShardId, Option<ShardProgress>)>,
-    /// The stream was listed at this time, and what fell to this reader is said by now.
-    pub(crate) listed_us: Option<i64>,
     /// It is passed on at once: others wait for it. Without this, an event of progress alone waits for company.
     pub(crate) urgent: bool,
     room: Option<OwnedSemaphorePermit>,
@@ -32,12 +30,7 @@ impl Parcel {
         progress: Vec<(ShardId, Option<ShardProgress>)>,
         urgent: bool,
     ) -> Self {
-        Self { changes, progress, listed_us: None, urgent, room: None }
-    }
-
-    /// That the stream was listed at a time.
-    pub(crate) fn listed(listed_us: i64) -> Self {
-        Self { listed_us: Some(listed_us), ..Self::new(Vec::new(), Vec::new(), false) }
+        Self { changes, progress, urgent, room: None }
     }
 }
 
@@ -112,7 +105,7 @@ impl Inbox {
                 // Progress that waits is of no use to a source that ends.
                 return Err(fault);
             }
-            let said = if self.event == ShardEvent::default() {
+            let said = if self.event.progress.is_empty() {
                 self.parcels.recv().await
             } else {
                 match timeout_at(self.quiet_until, self.parcels.recv()).await {
@@ -132,7 +125,6 @@ impl Inbox {
             Ok(parcel) => {
                 self.event.changes.extend(parcel.changes);
                 self.event.progress.extend(parcel.progress);
-                self.event.listed_us = self.event.listed_us.max(parcel.listed_us);
                 self.urgent |= parcel.urgent;
             }
             Err(fault) => self.fault = Some(fault),
@@ -151,7 +143,13 @@ mod tests {
     use super::*;
 
     fn progress(shard: &str, through_us: i64) -> Vec<(ShardId, Option<ShardProgress>)> {
-        let progress = ShardProgress { parent: None, after: None, through_us, finished: false };
+        let progress = ShardProgress {
+            parent: None,
+            after: None,
+            through_us,
+            finished: false,
+            children: Default::default(),
+        };
         vec![(shard.to_owned(), Some(progress))]
     }
 

@@ -107,6 +107,10 @@ pub(crate) struct ShardReader {
     from_oldest: bool,
     empty_answers: u32,
     at_tip: bool,
+    /// Everything before this is read, by the records' own times.
+    read_us: i64,
+    /// Everything before these was read, by the times of the last two answers at the tip.
+    tips_us: [i64; 2],
     idle_ms: u64,
     next_call: Instant,
     said_at: Instant,
@@ -121,10 +125,12 @@ impl ShardReader {
             idle_ms: shared.config.idle_poll_ms,
             shared,
             shard,
-            progress,
             lane,
             empty_answers: 0,
             at_tip: false,
+            read_us: progress.through_us,
+            tips_us: [progress.through_us; 2],
+            progress,
             next_call: Instant::now(),
             said_at: Instant::now(),
         }
@@ -266,11 +272,14 @@ impl ShardReader {
     }
 
     /// How far an answer brings the shard.
+    ///
+    /// At the tip that is the time of the call. But a shard that has ended brings its end with the next answer only, and
+    /// what is written meanwhile stands in its children, which go on from here: what the last two answers said of it does
+    /// not count once it has ended.
     fn advance(&mut self, last: Option<(Sequence, i64)>, count: usize, asked_us: i64, ended: bool) {
-        let mut through_us = self.progress.through_us;
         if let Some((sequence, at_us)) = last {
             // Its time is in whole seconds: others of the same second may follow.
-            through_us = through_us.max(at_us - at_us.rem_euclid(1_000_000));
+            self.read_us = self.read_us.max(at_us - at_us.rem_euclid(1_000_000));
             self.progress.after = Some(sequence);
             self.from_oldest = false;
         }
@@ -282,12 +291,15 @@ impl ShardReader {
             self.empty_answers = self.empty_answers.saturating_add(1);
             self.at_tip |= self.empty_answers >= EMPTY_ANSWERS_AT_TIP;
         }
-        // At the end of a shard all of it is read, and children are in every listing from now on.
-        if self.at_tip || ended {
-            through_us = through_us.max(asked_us.saturating_sub(SETTLE_US));
+        let [before_last, last] = self.tips_us;
+        if ended {
+            self.progress.through_us = self.read_us.max(before_last);
+        } else {
+            let tip_us = if self.at_tip { asked_us.saturating_sub(SETTLE_US) } else { last };
+            self.tips_us = [last, tip_us];
+            self.progress.through_us = self.progress.through_us.max(self.read_us).max(tip_us);
         }
-        self.progress.through_us = through_us;
-        self.shared.lags.set(&self.shard, through_us);
+        self.shared.lags.set(&self.shard, self.progress.through_us);
     }
 
     async fn say(

@@ -196,7 +196,13 @@ impl<'a> Look<'a> {
         let view = self.view;
         let accepting = !view.begun && view.stream.epoch > 1;
         let noted = view.own.get(id);
-        if noted.is_some_and(|progress| progress.finished) {
+        if let Some(progress) = noted.filter(|progress| progress.finished) {
+            // They are listed at one time, and not before its end.
+            let children = self.children.get(id.as_str()).map(Vec::as_slice).unwrap_or_default();
+            if progress.children.is_empty() && !children.is_empty() {
+                let children = children.iter().copied().cloned().collect();
+                plan.note.insert(id.clone(), Some(ShardProgress { children, ..progress.clone() }));
+            }
             return;
         }
         if noted.is_none() && (self.ended.contains(id.as_str()) || self.child_has_begun(id)) {
@@ -212,6 +218,7 @@ impl<'a> Look<'a> {
             after: None,
             through_us: view.through_us(id),
             finished: false,
+            children: BTreeSet::new(),
         });
         if accepting && progress.after.is_none() {
             progress.through_us = progress.through_us.max(view.began_us());

@@ -26,6 +26,7 @@ fn listing(shards: &[(&str, Option<&str>, bool)]) -> Listing {
 
 fn noted(parent: Option<&str>, after: Option<&str>, through_us: i64, finished: bool) -> ShardProgress {
     ShardProgress {
+        children: Default::default(),
         parent: parent.map(str::to_owned),
         after: after.map(|after| after.parse().expect("a sequence number")),
         through_us,

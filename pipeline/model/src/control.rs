@@ -45,6 +45,37 @@ pub enum Truncated {
     Traits,
 }
 
+/// What the end of a backfill says of stored identities that it did not find.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unfound {
+    /// Nothing: its pages said what is gone, or it was only of a part.
+    #[default]
+    Stay,
+    /// It was whole as of this time, by the source's clock, in microseconds: those of which the stream said nothing since
+    /// are gone.
+    Gone {
+        /// The time.
+        since_us: i64,
+    },
+    /// It was of what was written in a window: those of which the stream spoke last in it, by the source's clock, in
+    /// microseconds, are gone. If they had lived at its end, they would have been found.
+    GoneIfStreamed {
+        /// The first time that is surely in the window.
+        from_us: i64,
+        /// The last one.
+        to_us: i64,
+    },
+}
+
+impl Unfound {
+    /// Whether they stay.
+    #[must_use]
+    pub fn is_stay(&self) -> bool {
+        *self == Self::Stay
+    }
+}
+
 /// One record of `identity-changes`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -90,10 +121,9 @@ pub enum Input {
         source: SourceName,
         /// The backfill.
         backfill: BackfillId,
-        /// It was whole as of this time, by the source's clock, in microseconds: identities that it did not find and
-        /// of which the stream said nothing since are gone. `None` where its pages said what is gone, or nothing does.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        whole_since_us: Option<i64>,
+        /// What this says of stored identities that it did not find.
+        #[serde(default, skip_serializing_if = "Unfound::is_stay")]
+        unfound: Unfound,
     },
     /// A table was emptied; stands before the changes of its transaction.
     Truncate {

@@ -70,6 +70,9 @@ pub struct ShardProgress {
     /// Its end is in the log too: children may begin.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub finished: bool,
+    /// What came from it, once it is finished and they are listed.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub children: BTreeSet<ShardId>,
 }
 
 /// What one reader has read, and must remember.
@@ -77,10 +80,6 @@ pub struct ShardProgress {
 pub struct Shards {
     /// The epoch of the stream that this speaks of.
     pub epoch: u64,
-    /// When the stream was last listed, by the source's clock, in microseconds: whatever began before this and falls to this
-    /// reader is among `shards`.
-    #[serde(default)]
-    pub listed_us: i64,
     /// Its shards: unfinished ones, and finished ones until all that came from them are known to some reader and the
     /// source no longer lists them.
     pub shards: BTreeMap<ShardId, ShardProgress>,
@@ -93,8 +92,6 @@ pub struct ShardEvent {
     pub changes: Vec<ItemChange>,
     /// Shards whose progress changes with them; `None` forgets one.
     pub progress: BTreeMap<ShardId, Option<ShardProgress>>,
-    /// The stream was listed at this time, and what fell to this reader is said.
-    pub listed_us: Option<i64>,
 }
 
 /// Proof that what a reader said is durable in the log. Only [`SavedShards::by`] makes one.
@@ -200,7 +197,8 @@ pub enum Coverage {
         /// The time, in microseconds by the source's clock, less what clocks may differ by.
         cut_us: i64,
     },
-    /// Every item written or deleted in a window, deletes said as such (an incremental export).
+    /// Every item written or deleted in a window, deletes said as such (an incremental export), but for those made and
+    /// deleted in it: one that the stream spoke of last in the window, and that is not in it, is gone.
     Window {
         /// Its start.
         from_us: i64,

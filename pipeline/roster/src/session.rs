@@ -214,9 +214,7 @@ impl Session<'_> {
                     Sweep::page(source, from.as_ref(), to.as_ref(), present, *source_time_us)
                 })
             }
-            Input::End { source, backfill, whole_since_us } => {
-                self.end_backfill(place, source, backfill, *whole_since_us)
-            }
+            Input::End { source, backfill, unfound } => self.end_backfill(place, source, backfill, *unfound),
             Input::Truncate { source, what, source_time_us } => {
                 self.see_time(*source_time_us);
                 self.sweep(place, || Sweep::truncate(source, *what, *source_time_us))

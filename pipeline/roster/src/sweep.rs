@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use rollcall_model::control::Truncated;
+use rollcall_model::control::{Truncated, Unfound};
 use rollcall_model::{BackfillId, Cause, Fault, IdentityKey, NativeId, Patch, Place, SourceName, Version};
 
 use crate::change::{Reason, every};
@@ -31,9 +31,10 @@ enum SweepKind {
     Absent(BTreeSet<NativeId>),
     Identities,
     Traits,
-    /// The end of a backfill: patches that still wait, and, of one that was whole, who was in neither it nor the stream.
+    /// The end of a backfill: patches that still wait, and whom it had to find and did not.
     End {
-        whole: Option<(BackfillId, i64)>,
+        backfill: BackfillId,
+        unfound: Unfound,
     },
     Tombstones {
         before: Version,
@@ -83,11 +84,18 @@ fn source_range(source: &SourceName) -> (Vec<u8>, Vec<u8>) {
     (start, end)
 }
 
-/// Whether an identity is in neither a whole backfill nor the stream since: it went while nobody looked. One that is
-/// parked has been spoken of, by whatever waits in quarantine.
-fn is_unseen(stored: &Stored, backfill: &BackfillId, since_us: i64) -> bool {
+/// Whether an identity that a backfill did not find went while nobody looked. What the stream said of it after what the
+/// backfill is of is newer; what it said before a window says nothing, for whoever lives on untouched is not found there
+/// either. One that is parked has been spoken of, by whatever waits in quarantine.
+fn is_unseen(stored: &Stored, backfill: &BackfillId, unfound: Unfound) -> bool {
+    let streamed_us = stored.seen.streamed_us;
+    let had_to_be_found = match unfound {
+        Unfound::Stay => false,
+        Unfound::Gone { since_us } => streamed_us <= since_us,
+        Unfound::GoneIfStreamed { from_us, to_us } => (from_us..=to_us).contains(&streamed_us),
+    };
     let found = stored.seen.backfill.as_ref() == Some(backfill);
-    stored.image().is_some() && stored.parked.is_empty() && !found && stored.seen.streamed_us <= since_us
+    had_to_be_found && !found && stored.image().is_some() && stored.parked.is_empty()
 }
 
 impl Session<'_> {
@@ -142,8 +150,8 @@ impl Session<'_> {
                 let bare = image.patched(&Patch { unset, ..Patch::default() });
                 StoredState::Live(bare.unwrap_or_else(|_| image.clone()))
             }),
-            SweepKind::End { whole: Some((backfill, since_us)) }
-                if exists && older && is_unseen(&stored, backfill, *since_us) =>
+            SweepKind::End { backfill, unfound }
+                if exists && older && is_unseen(&stored, backfill, *unfound) =>
             {
                 Some(StoredState::Deleted)
             }
@@ -193,7 +201,7 @@ impl Session<'_> {
         place: Place,
         source: &SourceName,
         backfill: &BackfillId,
-        whole_since_us: Option<i64>,
+        unfound: Unfound,
     ) -> Result<Turn, Fault> {
         if self.roster.sweep.is_none() && self.roster.state.backfills.get(source) != Some(backfill) {
             return Ok(Turn::Done);
@@ -201,8 +209,7 @@ impl Session<'_> {
         self.roster.state.backfills.remove(source);
         let clock_us = self.roster.state.clock_us;
         let turn = self.sweep(place, || {
-            let whole = whole_since_us.map(|since_us| (backfill.clone(), since_us));
-            Sweep::whole(source, SweepKind::End { whole }, clock_us)
+            Sweep::whole(source, SweepKind::End { backfill: backfill.clone(), unfound }, clock_us)
         })?;
         if turn == Turn::Done && self.roster.state.loaded.insert(source.clone()) {
             self.touch_everything();

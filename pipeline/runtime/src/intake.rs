@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rollcall_model::catalog::CatalogEntry;
-use rollcall_model::control::Truncated;
+use rollcall_model::control::{Truncated, Unfound};
 use rollcall_model::source::BackfillPlan;
 use rollcall_model::{
     BackfillId, CatalogDoc, Change, ChangeRecord, Fault, IdentityKey, Input, NativeId, Page, Partition,
@@ -265,7 +265,7 @@ impl Intake {
         if to.is_none() {
             self.state.backfill = None;
             self.state.backfill_done = Some(backfill.clone());
-            self.out.control(&Input::End { source: self.source(), backfill, whole_since_us: None })?;
+            self.out.control(&Input::End { source: self.source(), backfill, unfound: Unfound::Stay })?;
         }
         self.moved(position, read_time_us);
         Ok(())

@@ -6,11 +6,27 @@
 //!
 //! Pure: events in, records out.
 
+use rollcall_model::control::Unfound;
 use rollcall_model::shards::{Coverage, ItemPage};
 use rollcall_model::{BackfillId, ChangeRecord, Fault, Input, ItemChange, Precedence, Record, SourceName};
 use rollcall_platforms::ItemPlatform;
 
 use crate::outgoing::Outgoing;
+
+/// A record of the stream may be made so long after what it is of was written.
+const RECORD_LATE_US: i64 = 1_000_000;
+
+/// What follows for those that a backfill, whose items are as of `cut_us`, did not find. What was written before a window
+/// is not in it, so a time of the stream that may be of such a write doesn't count.
+fn unfound(coverage: Coverage, cut_us: i64) -> Unfound {
+    match coverage {
+        Coverage::Whole { cut_us } => Unfound::Gone { since_us: cut_us },
+        Coverage::Window { from_us, .. } => {
+            Unfound::GoneIfStreamed { from_us: from_us.saturating_add(RECORD_LATE_US), to_us: cut_us }
+        }
+        Coverage::Part => Unfound::Stay,
+    }
+}
 
 /// Turns items into records.
 #[derive(Debug)]
@@ -75,11 +91,8 @@ impl ItemIntake {
             self.out.change(record, lane.clone())?;
         }
         if page.done {
-            let whole_since_us = match coverage {
-                Coverage::Whole { cut_us } => Some(cut_us),
-                Coverage::Window { .. } | Coverage::Part => None,
-            };
-            self.out.control(&Input::End { source, backfill: backfill.clone(), whole_since_us })?;
+            let unfound = unfound(coverage, page.cut_us);
+            self.out.control(&Input::End { source, backfill: backfill.clone(), unfound })?;
         }
         Ok(())
     }
@@ -88,5 +101,19 @@ impl ItemIntake {
     pub(crate) fn watermark(&mut self, at_us: i64, position: String) -> Result<(), Fault> {
         let source = self.out.source().clone();
         self.out.control(&Input::Watermark { source, position, at_us })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_says_what_follows_for_those_that_were_not_found() {
+        assert_eq!(unfound(Coverage::Whole { cut_us: 7 }, 8), Unfound::Gone { since_us: 7 });
+        assert_eq!(unfound(Coverage::Part, 8), Unfound::Stay);
+        let window = Coverage::Window { from_us: 10_000_000, to_us: 70_000_000 };
+        let within = Unfound::GoneIfStreamed { from_us: 11_000_000, to_us: 65_000_000 };
+        assert_eq!(unfound(window, 65_000_000), within);
     }
 }

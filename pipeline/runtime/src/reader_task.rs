@@ -217,7 +217,6 @@ impl Reading {
                 None => self.own.shards.remove(&shard),
             };
         }
-        self.own.listed_us = self.own.listed_us.max(event.listed_us.unwrap_or_default());
         self.moved = true;
         Ok(())
     }

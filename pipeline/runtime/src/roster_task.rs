@@ -259,6 +259,7 @@ impl Running<'_> {
         metrics::counter!("rollcall_roster_membership_changes_total").increment(output.changes.len() as u64);
         metrics::counter!("rollcall_quarantined_total", "origin" => "roster")
             .increment(output.quarantined.len() as u64);
+        metrics::counter!("rollcall_unowned_changes_total").increment(output.unowned);
         crash::here("roster-decided");
         let committed = self.producer.commit(commit).await?;
         crash::here("roster-committed");

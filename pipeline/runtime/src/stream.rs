@@ -7,7 +7,9 @@
 
 use std::collections::BTreeMap;
 
-use rollcall_model::shards::{Coverage, Cursor, ItemBackfillPlan, ItemOrigin, Shards, Stream, StreamStart};
+use rollcall_model::shards::{
+    Coverage, Cursor, ItemBackfillPlan, ItemOrigin, ShardId, ShardProgress, Shards, Stream, StreamStart,
+};
 use rollcall_model::time::utc;
 use rollcall_model::{BackfillId, Fault};
 use serde::{Deserialize, Serialize};
@@ -225,22 +227,24 @@ impl StreamState {
 /// Up to when everything is in the log, as far as the progress of all readers shows it: `None` while one of them has not
 /// begun this epoch, or nothing is being read.
 ///
-/// A shard that is finished holds it back until every reader has listed the stream since: what came from it is said then.
+/// A shard that is finished holds it back until its reader knows what came from it, and theirs know of them.
 pub(crate) fn read_through(stream: &Stream, readers: &BTreeMap<u16, Shards>) -> Option<i64> {
     let begun =
         (0..stream.readers).all(|n| readers.get(&n).is_some_and(|shards| shards.epoch == stream.epoch));
     if !begun {
         return None;
     }
-    let listed_us = readers.values().map(|reader| reader.listed_us).min()?;
+    let is_known = |id: &ShardId| readers.values().any(|reader| reader.shards.contains_key(id));
+    let is_over = |shard: &ShardProgress| {
+        shard.finished && !shard.children.is_empty() && shard.children.iter().all(is_known)
+    };
     let shards = readers.values().flat_map(|reader| reader.shards.values());
-    shards.filter(|shard| !shard.finished || shard.through_us > listed_us).map(|shard| shard.through_us).min()
+    shards.filter(|shard| !is_over(shard)).map(|shard| shard.through_us).min()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rollcall_model::shards::ShardProgress;
 
     const SLACK_US: i64 = 5_000_000;
 
@@ -260,27 +264,31 @@ mod tests {
     }
 
     fn shard(parent: Option<&str>, through_us: i64, finished: bool) -> ShardProgress {
-        ShardProgress { parent: parent.map(str::to_owned), after: None, through_us, finished }
-    }
-
-    fn reader(epoch: u64, shards: &[(&str, ShardProgress)]) -> Shards {
-        Shards {
-            epoch,
-            listed_us: 75,
-            shards: shards.iter().map(|(id, shard)| ((*id).to_owned(), shard.clone())).collect(),
+        ShardProgress {
+            parent: parent.map(str::to_owned),
+            after: None,
+            through_us,
+            finished,
+            children: Default::default(),
         }
     }
 
+    fn reader(epoch: u64, shards: &[(&str, ShardProgress)]) -> Shards {
+        Shards { epoch, shards: shards.iter().map(|(id, shard)| ((*id).to_owned(), shard.clone())).collect() }
+    }
+
     #[test]
-    fn a_shard_that_is_finished_counts_until_all_have_listed_what_came_from_it() {
-        let with = |through_us, finished| {
-            let other = reader(1, &[("z", shard(None, 90, false))]);
-            BTreeMap::from([(0, reader(1, &[("a", shard(None, through_us, finished))])), (1, other)])
+    fn a_shard_that_is_finished_counts_until_what_came_from_it_is_known() {
+        let with = |finished, children: &[&str], known: &[&str]| {
+            let children = children.iter().map(|id| (*id).to_owned()).collect();
+            let parent = ("a", ShardProgress { children, ..shard(None, 70, finished) });
+            let known: Vec<_> = known.iter().map(|id| (*id, shard(Some("a"), 80, false))).collect();
+            BTreeMap::from([(0, reader(1, &[parent])), (1, reader(1, &known))])
         };
-        assert_eq!(read_through(&stream(), &with(70, false)), Some(70));
-        // Listed at 75: its children would be there.
-        assert_eq!(read_through(&stream(), &with(70, true)), Some(90));
-        assert_eq!(read_through(&stream(), &with(80, true)), Some(80));
+        assert_eq!(read_through(&stream(), &with(false, &[], &[])), Some(70));
+        assert_eq!(read_through(&stream(), &with(true, &[], &["b"])), Some(70));
+        assert_eq!(read_through(&stream(), &with(true, &["b", "c"], &["b"])), Some(70));
+        assert_eq!(read_through(&stream(), &with(true, &["b", "c"], &["b", "c"])), Some(80));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use jsonschema::Validator;
 use rollcall_kit::samples;
-use rollcall_model::control::Truncated;
+use rollcall_model::control::{Truncated, Unfound};
 use rollcall_model::{
     BackfillId, Cell, CheckReport, CheckTotal, FillReport, Fingerprint, IdentityKey, Input, NativeId,
     Partition, Progress, Row, Topic,
@@ -81,7 +81,13 @@ fn identity_changes() {
             present: BTreeSet::new(),
             source_time_us: 1,
         },
-        Input::End { source: source(), backfill: backfill(), whole_since_us: None },
+        Input::End { source: source(), backfill: backfill(), unfound: Unfound::Stay },
+        Input::End { source: source(), backfill: backfill(), unfound: Unfound::Gone { since_us: 1 } },
+        Input::End {
+            source: source(),
+            backfill: backfill(),
+            unfound: Unfound::GoneIfStreamed { from_us: 1, to_us: 2 },
+        },
         Input::Truncate { source: source(), what: Truncated::Identities, source_time_us: 1 },
         Input::Truncate { source: source(), what: Truncated::Traits, source_time_us: 1 },
         Input::Watermark { source: source(), position: "0/1".to_owned(), at_us: 1 },

@@ -29,11 +29,7 @@ async fn however_it_is_cut_every_item_comes_once() {
         for page in &read {
             // `Date` has whole seconds, and the slack is five.
             assert!((before_us - 7_000_000..=after_us - 5_000_000).contains(&page.cut_us), "{}", page.cut_us);
-            assert!(
-                (before_us + 4_000_000..=after_us + 7_000_000).contains(&page.until_us),
-                "{}",
-                page.until_us
-            );
+            assert!((before_us..=after_us + 2_000_000).contains(&page.until_us), "{}", page.until_us);
         }
         units.push(read.iter().map(|page| page.read_units).sum::<f64>());
     }

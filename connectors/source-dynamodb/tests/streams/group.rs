@@ -86,7 +86,6 @@ impl Group {
         self.log.extend(event.changes);
         let own = self.saved.entry(index).or_default();
         own.epoch = self.stream.epoch;
-        own.listed_us = own.listed_us.max(event.listed_us.unwrap_or_default());
         for (shard, progress) in event.progress {
             match progress {
                 Some(progress) => own.shards.insert(shard, progress),

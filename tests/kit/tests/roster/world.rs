@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use rollcall_kit::MemoryStore;
 use rollcall_model::catalog::CatalogEntry;
-use rollcall_model::control::Truncated;
+use rollcall_model::control::{Truncated, Unfound};
 use rollcall_model::{
     BackfillId, CatalogDoc, Change, ChangeRecord, Condition, CountRecord, CountState, EnvironmentDoc,
     EnvironmentId, Fingerprint, GateDoc, GateMode, IdentityKey, IdentityRecord, IdentityState, Image, Input,
@@ -385,7 +385,7 @@ impl World {
         match to {
             Some(to) => self.backfill = Some((id, to)),
             None => {
-                self.inputs.push(Input::End { source: source(), backfill: id, whole_since_us: None });
+                self.inputs.push(Input::End { source: source(), backfill: id, unfound: Unfound::Stay });
                 self.backfill = None;
             }
         }
