@@ -326,7 +326,7 @@ mod tests {
         let coverage = Coverage::Whole { cut_us: KEPT_US * 10 - SLACK_US - 120 };
         assert!(state.check(&scan, coverage, SLACK_US).is_ok());
         assert!(state.check(&export(), coverage, SLACK_US).is_err());
-        state.accept_loss(Stream { epoch: 2, name: "another".to_owned(), ..stream() });
+        state.accept_loss(Stream { epoch: 2, name: "another".to_owned(), ..stream() }, KEPT_US * 10);
         assert!(state.check(&scan, coverage, SLACK_US).is_ok());
         let part = ItemOrigin::Scan { environment_key: Some("key".to_owned()) };
         assert!(state.check(&part, Coverage::Part, SLACK_US).is_err());

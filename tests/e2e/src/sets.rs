@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rollcall_kit::oracle::Verdict;
 use rollcall_test_servers::ClickHouse;
-use serde_json::Value;
 use tokio_postgres::Client;
 
 use crate::{Failure, Worker};
@@ -66,10 +65,8 @@ pub async fn sum_of_changes(worker: &Worker) -> Result<Members, Failure> {
         let Some(event) = value["event_id"].as_str() else { continue };
         assert!(events.insert(event.to_owned()), "event {event} stands twice");
         let environment: i64 = value["environment_id"].as_str().ok_or("no environment")?.parse()?;
-        let id = match &value["id"] {
-            Value::String(id) => id.clone(),
-            id => id.as_i64().ok_or("no id")?.to_string(),
-        };
+        let number = || value["id"].as_i64().map(|id| id.to_string());
+        let id = value["id"].as_str().map(str::to_owned).or_else(number).ok_or("no id")?;
         let ids = |field: &str| -> Result<Vec<i64>, Failure> {
             let list = value[field].as_array().ok_or("no list")?;
             list.iter().map(|id| Ok(id.as_str().ok_or("no id")?.parse()?)).collect()

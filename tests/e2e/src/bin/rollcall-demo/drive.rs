@@ -32,7 +32,7 @@ pub(crate) async fn drive(stage: &mut Stage, args: &Args, teller: &Teller) -> Re
 /// Waits until every roster has taken the whole backfill and judged it.
 async fn first_load(stage: &mut Stage, args: &Args, teller: &Teller) -> Result<(), Failure> {
     let began = Instant::now();
-    let mut told = String::new();
+    let (mut told, mut told_at) = (String::new(), None::<Instant>);
     loop {
         let status = stage.status().await?;
         let rosters = || {
@@ -46,9 +46,9 @@ async fn first_load(stage: &mut Stage, args: &Args, teller: &Teller) -> Result<(
         let read = progress(&status, args);
         let now =
             format!("first load: {read}complete in {loaded} of {all} partitions, {} fills", fills(&status));
-        if now != told {
+        if now != told && (read.is_empty() || told_at.is_none_or(|at| at.elapsed() >= SHOW_EVERY)) {
             teller.tell(&now);
-            told = now;
+            (told, told_at) = (now, Some(Instant::now()));
         }
         if all > 0 && loaded == all && fills(&status) == 0 {
             return Ok(());
