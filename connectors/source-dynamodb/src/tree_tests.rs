@@ -146,7 +146,7 @@ fn a_child_begins_once_the_others_progress_says_that_its_parent_is_finished() {
     );
     for finished in [false, true] {
         let shards = own(&[(&parent, noted(None, Some("5"), NOW - HOUR, finished))]);
-        case.others = [(1, Shards { epoch: 1, shards, ..Shards::default() })].into();
+        case.others = [(1, Shards { epoch: 1, shards })].into();
         let plan = case.plan();
         assert_eq!(plan.read.contains_key(&child), finished);
     }
@@ -215,7 +215,7 @@ fn what_is_finished_is_kept_until_its_children_are_known_and_it_is_gone_for_good
 #[test]
 fn the_whole_stream_is_in_the_log_up_to_the_least_of_what_is_listed() {
     let through = |listing: &Listing, shards: &[(&str, ShardProgress)]| {
-        let all = [(0, Shards { epoch: 1, shards: own(shards), ..Shards::default() })].into();
+        let all = [(0, Shards { epoch: 1, shards: own(shards) })].into();
         all_through_us(&stream(1), listing, &all, SLACK)
     };
     let shards = listing(&[("a", None, true), ("b", Some("a"), false), ("c", Some("a"), false)]);

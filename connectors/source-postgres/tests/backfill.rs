@@ -124,7 +124,7 @@ impl Watch {
 }
 
 fn lsn(position: &Position) -> Lsn {
-    let Point::Postgres { commit, .. } = &position.point;
+    let Point::Postgres { commit, .. } = &position.point else { panic!("{position}") };
     *commit
 }
 

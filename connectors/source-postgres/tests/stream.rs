@@ -233,7 +233,7 @@ async fn an_idle_table_pins_no_wal_and_a_slow_consumer_is_not_taken_for_dead() {
         let SourceEvent::Idle { position, .. } = next(&mut source).await else {
             panic!("rows of a table nobody reads")
         };
-        let Point::Postgres { commit, .. } = position.point;
+        let Point::Postgres { commit, .. } = position.point else { panic!("{position}") };
         if commit > end {
             break position;
         }

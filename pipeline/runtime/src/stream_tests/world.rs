@@ -406,9 +406,10 @@ impl World {
                 store.rows.into_values().filter_map(|s| Some((s.key.id.to_string(), s.image()?.clone())));
             stored.extend(live);
         }
-        let image = |item: Item| match PLATFORM.change(&ItemState::Present(item)) {
-            Change::Upsert { image } => image,
-            other => panic!("{other:?}"),
+        let image = |item: Item| {
+            let change = PLATFORM.change(&ItemState::Present(item));
+            let Change::Upsert { image } = change else { panic!("{change:?}") };
+            image
         };
         let table: BTreeMap<String, Image> =
             self.sim.items().into_iter().map(|(key, item)| (key, image(item))).collect();
