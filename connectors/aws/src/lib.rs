@@ -8,7 +8,7 @@
 //!
 //! The SDK's own retries are off. It would hold a call back for seconds where nobody sees it, and count throttling of one
 //! shard against all; callers know what may be repeated, how long, and at which budget, and take their pauses from
-//! [`Backoff`]. So each call is one request, and [`fault`] says of each failure whether asking again can help.
+//! [`Backoff`]. So each call is one request, and [`fault()`] says of each failure whether asking again can help.
 
 mod backoff;
 mod clock;

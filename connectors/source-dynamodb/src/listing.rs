@@ -36,7 +36,7 @@ impl Listing {
         self.shards.get(id)?.parent.as_ref()
     }
 
-    /// Closed shards with children, of which one has not ended so: what [`Stream::ended`] remembers.
+    /// Closed shards with children, of which one has not ended so: what [`rollcall_model::shards::Stream::ended`] remembers.
     pub(crate) fn ended(&self) -> BTreeSet<ShardId> {
         let parents: BTreeSet<&ShardId> =
             self.shards.values().filter_map(|shard| shard.parent.as_ref()).collect();

@@ -267,7 +267,7 @@ impl Session<'_> {
         };
         self.raised.extend(judgement.raised.iter().cloned());
         let judged = judgement.environment.is_some();
-        self.out.unowned += u64::from(!judged && is_anothers(&catalog, &after));
+        self.out.unowned += u64::from(!judged && is_of_another(&catalog, &after));
         after.version = Version::next(before.version, self.roster.state.version_floor, reason.source_time_us);
         let since_us = reason.source_time_us;
         let (entered, left) = merge_members(&mut after, judgement, moved, &asked, since_us);
@@ -444,7 +444,7 @@ fn exclude(catalog: &Catalog, stored: &mut Stored) {
 }
 
 /// Whether it lives in an environment that another source owns: kept, and judged by nobody (PROTOCOL.md §1, Owner).
-fn is_anothers(catalog: &Catalog, stored: &Stored) -> bool {
+fn is_of_another(catalog: &Catalog, stored: &Stored) -> bool {
     stored.environment(catalog).is_some_and(|doc| !doc.deleted && doc.owner != stored.key.source)
 }
 
