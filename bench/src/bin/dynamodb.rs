@@ -2,7 +2,7 @@
 //!
 //! `dynamodb [RECORDS]` (default 200000) prints a line of JSON each for: records of 1 and of 64 shards read by the SDK alone (the
 //! rival: GetRecords in a loop, nothing done with what comes), by our reader into nothing, and into the embedded log; the same
-//! items by a scan, ours beside the SDK's own paginator; memory with 1,000 shards; and from a parent's end to its child's first
+//! items by a scan, and from an export, beside gunzip alone; memory with 1,000 shards; and from a parent's end to its child's first
 //! record. The simulator runs in this process and takes its share of the cores: all of them meet it.
 
 use std::collections::BTreeMap;
@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use aws_sdk_dynamodbstreams::types::ShardIteratorType;
 use rollcall_aws::{AwsConfig, Credentials};
+use rollcall_backfill_s3::{Export, ExportConfig};
+use rollcall_dynamo_sim::export as made;
 use rollcall_dynamo_sim::{DynamoSim, SimSettings};
 use rollcall_log_embedded::{EmbeddedLog, EmbeddedLogConfig};
 use rollcall_model::shards::{Shards, Stream, StreamStart};
@@ -41,6 +43,7 @@ fn main() -> Outcome<()> {
                 scans(&sim, records).await?;
             }
         }
+        exports(records).await?;
         thousand_shards().await?;
         ends().await
     })
@@ -241,6 +244,53 @@ async fn scans(sim: &DynamoSim, items: u64) -> Outcome<()> {
         let rate = (items as f64 / began.elapsed().as_secs_f64()).round();
         println!("{}", json!({ "what": "scan", "segments": segments, "items": items, "items_per_s": rate }));
     }
+    Ok(())
+}
+
+/// An export in one file, read by one core: checksum, gunzip, lines, items; beside gunzip and a count of lines alone.
+async fn exports(items: u64) -> Outcome<()> {
+    let folder = tempfile::tempdir()?;
+    let line = |n| Ok::<_, serde_json::Error>(json!({ "Item": serde_json::to_value(item(n))? }).to_string());
+    let lines = (0..items).map(line).collect::<Result<Vec<_>, _>>()?;
+    let made = made::Export::full(&[lines]);
+    let location = made.write(folder.path());
+    let data = made.objects.get(&made.data(0)).ok_or("no data file")?;
+    let began = Instant::now();
+    let counted =
+        std::io::BufRead::lines(std::io::BufReader::new(flate2::read::MultiGzDecoder::new(&data[..])))
+            .count();
+    let gunzip = began.elapsed();
+    let config = ExportConfig {
+        location: location.display().to_string(),
+        aws: AwsConfig { region: "eu-west-2".to_owned(), endpoint: None, credentials: Credentials::Default },
+        table: made::TABLE.to_owned(),
+        key: KEY,
+        page_items: 1_000,
+        files_in_flight_max: 1,
+        clock_slack_ms: 5_000,
+        spool: folder.path().join("spool"),
+    };
+    let began = Instant::now();
+    let mut export = Box::pin(Export::open(&config, None)).await?;
+    let mut found = 0;
+    loop {
+        let page = export.next().await?;
+        found += page.items.len() as u64;
+        if page.done {
+            break;
+        }
+    }
+    if (found, counted as u64) != (items, items) {
+        return Err(format!("the export gave {found}, gunzip {counted} of {items} items").into());
+    }
+    let rate = |time: Duration| (items as f64 / time.as_secs_f64()).round();
+    println!(
+        "{}",
+        json!({
+            "what": "export", "items": items, "gzip_bytes": data.len(),
+            "gunzip_lines_per_s": rate(gunzip), "items_per_s": rate(began.elapsed()),
+        })
+    );
     Ok(())
 }
 

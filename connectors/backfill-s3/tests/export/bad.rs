@@ -3,8 +3,8 @@
 use rollcall_backfill_s3::Export;
 use rollcall_model::{Fault, FaultKind, ItemPages, ItemState};
 
-use crate::make::{ID, Made, deleted, gzip, item, numbered};
 use crate::{at, pages};
+use rollcall_dynamo_sim::export::{Export as Made, ID, deleted, gzip, item, numbered};
 
 /// What is said of an export.
 async fn fault(made: &Made) -> Fault {

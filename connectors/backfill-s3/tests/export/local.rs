@@ -10,8 +10,8 @@ use rollcall_backfill_s3::{Export, estimate};
 use rollcall_model::shards::Coverage;
 use rollcall_model::{FaultKind, FoundItem, ItemPages, ItemState};
 
-use crate::make::{Made, deleted, numbered, written};
 use crate::{at, ids, pages};
+use rollcall_dynamo_sim::export::{Export as Made, deleted, numbered, written};
 
 const AT_US: i64 = 1_793_777_314_028_000;
 const SLACK_US: i64 = 5_000_000;

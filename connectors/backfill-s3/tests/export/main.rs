@@ -3,7 +3,6 @@
 
 mod bad;
 mod local;
-mod make;
 mod s3;
 
 use std::path::Path;
@@ -26,7 +25,7 @@ fn config(location: &str) -> ExportConfig {
                 session_token: None,
             },
         },
-        table: make::TABLE.to_owned(),
+        table: rollcall_dynamo_sim::export::TABLE.to_owned(),
         key: "composite_key",
         page_items: 3,
         files_in_flight_max: 3,

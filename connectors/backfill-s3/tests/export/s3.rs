@@ -10,8 +10,8 @@ use rollcall_test_servers::S3;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::make::{ID, Made, PREFIX, deleted, item, numbered, written};
 use crate::{config, ids, pages};
+use rollcall_dynamo_sim::export::{Export as Made, ID, PREFIX, deleted, item, numbered, written};
 
 /// Reads the export in a bucket from a server.
 fn at(s3: &S3, bucket: &str, url: &str) -> ExportConfig {

@@ -15,6 +15,7 @@
 
 mod core;
 mod counts;
+pub mod export;
 mod faults;
 mod handle;
 mod history;

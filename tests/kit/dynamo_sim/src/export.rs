@@ -12,20 +12,24 @@ use flate2::write::GzEncoder;
 use md5::{Digest as _, Md5};
 use serde_json::json;
 
-pub(crate) const ID: &str = "01695097218000-d6299cbd";
-pub(crate) const PREFIX: &str = "exports/2026";
-pub(crate) const TABLE: &str = "flagsmith_identities";
+/// The export's id.
+pub const ID: &str = "01695097218000-d6299cbd";
+/// The prefix that it was asked for with.
+pub const PREFIX: &str = "exports/2026";
+/// The table.
+pub const TABLE: &str = "flagsmith_identities";
 
 /// An export's objects by their keys.
 #[derive(Clone, Debug)]
-pub(crate) struct Made {
-    pub(crate) objects: BTreeMap<String, Vec<u8>>,
+pub struct Export {
+    /// What lies in the bucket, by key.
+    pub objects: BTreeMap<String, Vec<u8>>,
     summary: serde_json::Value,
     files: Vec<(String, u64)>,
 }
 
 /// A whole item, as a full export writes it.
-pub(crate) fn item(id: &str, n: usize) -> String {
+pub fn item(id: &str, n: usize) -> String {
     json!({ "Item": image(id, n) }).to_string()
 }
 
@@ -44,7 +48,7 @@ fn image(id: &str, n: usize) -> serde_json::Value {
 }
 
 /// An item that was written in the window, as an incremental export writes it.
-pub(crate) fn written(id: &str, n: usize) -> String {
+pub fn written(id: &str, n: usize) -> String {
     let mut line = change(id);
     line["NewImage"] = image(id, n);
     line["OldImage"] = image(id, n + 1);
@@ -52,7 +56,7 @@ pub(crate) fn written(id: &str, n: usize) -> String {
 }
 
 /// An item that was deleted in the window.
-pub(crate) fn deleted(id: &str, with_old: bool) -> String {
+pub fn deleted(id: &str, with_old: bool) -> String {
     let mut line = change(id);
     if with_old {
         line["OldImage"] = image(id, 0);
@@ -67,26 +71,28 @@ fn change(id: &str) -> serde_json::Value {
     })
 }
 
-pub(crate) fn gzip(text: &[u8]) -> Vec<u8> {
+/// Bytes, compressed.
+pub fn gzip(text: &[u8]) -> Vec<u8> {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
-    gzip.write_all(text).unwrap();
-    gzip.finish().unwrap()
+    gzip.write_all(text).expect("no disk trouble");
+    gzip.finish().expect("no disk trouble")
 }
 
-pub(crate) fn md5(bytes: &[u8]) -> String {
+/// A checksum as manifests give it.
+pub fn md5(bytes: &[u8]) -> String {
     STANDARD.encode(Md5::digest(bytes))
 }
 
-impl Made {
+impl Export {
     /// The table as of 2026-11-04T07:28:34.028Z; the lines of each of its files.
-    pub(crate) fn full(files: &[Vec<String>]) -> Self {
+    pub fn full(files: &[Vec<String>]) -> Self {
         let mut summary = Self::summary_of("2020-06-30");
         summary["exportTime"] = "2026-11-04T07:28:34.028Z".into();
         Self::of(summary, &format!("{PREFIX}/AWSDynamoDB/{ID}/data"), files)
     }
 
     /// What was written from seven to eight that morning.
-    pub(crate) fn incremental(files: &[Vec<String>]) -> Self {
+    pub fn incremental(files: &[Vec<String>]) -> Self {
         let mut summary = Self::summary_of("2023-08-01");
         summary["exportFromTime"] = "2026-11-04T07:00:00.000Z".into();
         summary["exportToTime"] = "2026-11-04T08:00:00.000Z".into();
@@ -131,20 +137,21 @@ impl Made {
     }
 
     /// The key of a file of the export's own folder.
-    pub(crate) fn key(&self, name: &str) -> String {
+    pub fn key(&self, name: &str) -> String {
         format!("{PREFIX}/AWSDynamoDB/{ID}/{name}")
     }
+
     /// The key of a data file.
-    pub(crate) fn data(&self, file: usize) -> String {
+    pub fn data(&self, file: usize) -> String {
         self.files[file].0.clone()
     }
     /// Puts other bytes in the place of a data file, as if DynamoDB had written them.
-    pub(crate) fn rewrite(&mut self, file: usize, bytes: Vec<u8>) {
+    pub fn rewrite(&mut self, file: usize, bytes: Vec<u8>) {
         self.objects.insert(self.data(file), bytes);
         self.seal();
     }
     /// Changes the summary.
-    pub(crate) fn say(&mut self, name: &str, value: &str) {
+    pub fn say(&mut self, name: &str, value: &str) {
         self.summary[name] = value.into();
         self.seal();
     }
@@ -173,18 +180,18 @@ impl Made {
     }
 
     /// Lays a copy of the bucket down in a folder, and says where the export is in it.
-    pub(crate) fn write(&self, folder: &Path) -> PathBuf {
+    pub fn write(&self, folder: &Path) -> PathBuf {
         for (key, bytes) in &self.objects {
             let path = folder.join(key);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, bytes).unwrap();
+            fs::create_dir_all(path.parent().expect("no disk trouble")).expect("no disk trouble");
+            fs::write(path, bytes).expect("no disk trouble");
         }
         folder.join(PREFIX).join("AWSDynamoDB").join(ID)
     }
 }
 
 /// Files of so many items each, named by file and line.
-pub(crate) fn numbered(sizes: &[usize]) -> Vec<Vec<String>> {
+pub fn numbered(sizes: &[usize]) -> Vec<Vec<String>> {
     let file = |(f, size): (usize, &usize)| (0..*size).map(|n| item(&format!("env_{f}-{n}"), n)).collect();
     sizes.iter().enumerate().map(file).collect()
 }
