@@ -8,10 +8,10 @@
 use std::collections::BTreeMap;
 
 use rollcall_model::shards::{
-    Coverage, Cursor, ItemBackfillPlan, ItemOrigin, ShardId, ShardProgress, Shards, Stream, StreamStart,
+    Coverage, ItemBackfillPlan, ItemOrigin, ShardId, ShardProgress, Shards, Stream, StreamStart,
 };
 use rollcall_model::time::utc;
-use rollcall_model::{BackfillId, Fault};
+use rollcall_model::{BackfillId, Fault, ItemPage};
 use serde::{Deserialize, Serialize};
 
 /// A source may drop records this long after they were written, and not before (DynamoDB Streams: 24 hours).
@@ -36,6 +36,10 @@ pub(crate) struct StreamState {
     /// What a backfill has to bring before counts are exact.
     #[serde(default)]
     pub(crate) needs: Needs,
+    /// Until when pages were read that brought what the stream lacked. Who came by them has no time of the stream: a later
+    /// export of a window could not tell that they went within it.
+    #[serde(default)]
+    pub(crate) brought_until_us: i64,
 }
 
 /// A backfill under way.
@@ -130,12 +134,15 @@ impl StreamState {
     }
 
     /// Counts a page of it that is on its way into the log.
-    pub(crate) fn paged(&mut self, items: u64, bytes: u64, read_units: f64, next: Cursor) {
+    pub(crate) fn paged(&mut self, items: u64, page: &ItemPage) {
+        if self.needs != Needs::Nothing {
+            self.brought_until_us = self.brought_until_us.max(page.until_us);
+        }
         if let Some(backfill) = &mut self.backfill {
             backfill.items += items;
-            backfill.bytes += bytes;
-            backfill.read_units += read_units;
-            backfill.plan.cursor = Some(next);
+            backfill.bytes += page.bytes;
+            backfill.read_units += page.read_units;
+            backfill.plan.cursor = Some(page.next.clone());
         }
     }
 
@@ -207,6 +214,17 @@ impl StreamState {
                 )
             }
             (Needs::Gap { .. }, Coverage::Whole { .. }) => Ok(()),
+            (Needs::Gap { .. }, Coverage::Window { from_us: start, .. }) if start < self.brought_until_us => {
+                lacks(
+                    format!(
+                        "this window begins at {}, but items were found until {} that the stream never brought: of one that was \
+                     made and deleted within the window nothing would say so",
+                        utc(start),
+                        utc(self.brought_until_us)
+                    ),
+                    "a scan, a full export, or an incremental one that begins later",
+                )
+            }
             (Needs::Gap { from_us, to_us }, Coverage::Window { from_us: start, to_us: end })
                 if start <= from_us && end >= to_us =>
             {
@@ -309,6 +327,9 @@ mod tests {
         assert_eq!(state.needs, Needs::Gap { from_us, to_us });
         assert!(state.check(&export(), Coverage::Part, SLACK_US).is_err());
         assert!(state.check(&export(), Coverage::Window { from_us, to_us }, SLACK_US).is_ok());
+        // What a load brought within the window could go within it, and nothing would say so.
+        let loaded = StreamState { brought_until_us: from_us + 1, ..state.clone() };
+        assert!(loaded.check(&export(), Coverage::Window { from_us, to_us }, SLACK_US).is_err());
         assert!(state.check(&export(), Coverage::Window { from_us: from_us + 1, to_us }, SLACK_US).is_err());
         assert!(state.check(&export(), Coverage::Window { from_us, to_us: to_us - 1 }, SLACK_US).is_err());
         assert!(state.check(&export(), Coverage::Whole { cut_us: to_us - SLACK_US }, SLACK_US).is_ok());

@@ -232,11 +232,10 @@ impl Owning {
         let Some(backfill) = &self.state.backfill else { return Ok(()) };
         let id = backfill.plan.id.clone();
         let coverage = backfill.coverage.ok_or_else(|| Fault::bug("a page came before what it covers"))?;
-        let (items, bytes, read_units) = (page.items.len() as u64, page.bytes, page.read_units);
-        let (done, next) = (page.done, page.next.clone());
+        let (items, done) = (page.items.len() as u64, page.done);
+        self.state.paged(items, &page);
         self.intake.page(&id, page, coverage)?;
         self.items += items;
-        self.state.paged(items, bytes, read_units, next);
         if done {
             info!(backfill = id.0, "backfill done");
             (self.state.backfill, self.state.backfill_done) = (None, Some(id));
