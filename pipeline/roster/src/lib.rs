@@ -22,6 +22,7 @@ mod fill;
 mod judge;
 pub mod output;
 mod repair;
+mod say;
 pub mod session;
 pub mod state;
 pub mod store;

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 
 use rollcall_model::{Cause, EnvironmentId, Fault, IdentityKey, NativeId, SegmentId, Version};
 
-use crate::change::{Home, Moves, Reason, every};
+use crate::change::{Reason, every};
+use crate::say::{Home, Moves};
 use crate::session::Session;
 use crate::store::Stored;
 

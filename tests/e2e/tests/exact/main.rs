@@ -18,6 +18,9 @@ const ITEMS: usize = 100_000;
 /// The same on Kafka: what is looked for there is who reads which shard.
 const ITEMS_ON_KAFKA: usize = 5_000;
 
+/// One scene at a time: each has servers, workers and load enough for two cores, and what it waits for is bounded.
+static STAGE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 fn seeds() -> Vec<u64> {
     if let Ok(seed) = std::env::var("CRASH_SEED") {
         return vec![seed.parse().expect("CRASH_SEED is a number")];
@@ -30,6 +33,7 @@ fn seeds() -> Vec<u64> {
 /// the topics and the reference engine say the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c08_killed_twenty_times_under_load_it_ends_as_the_oracle_says() {
+    let _stage = STAGE.lock().await;
     for seed in seeds() {
         println!("CRASH_SEED={seed}");
         let mut scene = Scene::start(PgVersion::V15, seed).await.unwrap();
@@ -42,6 +46,7 @@ async fn c08_killed_twenty_times_under_load_it_ends_as_the_oracle_says() {
 /// The same without kills on Postgres 18: nothing there is read differently.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_18_ends_as_the_oracle_says() {
+    let _stage = STAGE.lock().await;
     let mut scene = Scene::start(PgVersion::V18, 18).await.unwrap();
     scene.kill_under_load(1).await.unwrap();
     scene.come_to_rest().await.unwrap();
@@ -52,6 +57,7 @@ async fn postgres_18_ends_as_the_oracle_says() {
 /// the broker itself restarted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c08_three_workers_on_kafka_end_as_the_oracle_says() {
+    let _stage = STAGE.lock().await;
     for seed in seeds() {
         println!("CRASH_SEED={seed}");
         let mut scene = Scene::set(Setting {
@@ -72,6 +78,7 @@ async fn c08_three_workers_on_kafka_end_as_the_oracle_says() {
 /// and between; a project moves from one to the other meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c83_core_and_edge_end_as_the_oracle_says() {
+    let _stage = STAGE.lock().await;
     for seed in seeds() {
         println!("CRASH_SEED={seed}");
         let edge = Some(EdgeSetting::on_dynamodb_local(ITEMS));
@@ -88,6 +95,7 @@ async fn c83_core_and_edge_end_as_the_oracle_says() {
 /// C83 with three workers on Kafka, who take the readers of the stream over from each other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c83_three_workers_share_the_shards_and_end_as_the_oracle_says() {
+    let _stage = STAGE.lock().await;
     for seed in seeds() {
         println!("CRASH_SEED={seed}");
         let (cluster, edge) = (Some(Cluster::start(3)), Some(EdgeSetting::on_ministack(ITEMS_ON_KAFKA)));
