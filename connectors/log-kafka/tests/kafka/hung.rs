@@ -116,3 +116,37 @@ async fn progress_that_is_too_large_is_refused() {
     ok(writer.commit(commit_of(records)).await);
     assert_eq!(read_from(&log, Topic::Catalog, 0, 0).await.len(), 1);
 }
+
+/// What was aborted at the end of a partition brings no record, and a reader reaches the end all the same: from the start,
+/// from in between and from where the aborted records begin. Whoever takes a dead writer's task over reads so far before it
+/// writes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_aborted_end_is_reached() {
+    let kafka = kafka();
+    let config = config(&kafka.brokers(), &prefix(), 1);
+    let log = ok(KafkaLog::open(config.clone()).await);
+    let mut writer = ok(log.open("source").await).producer;
+    for aborted in [1, 4, 40] {
+        for n in 0..3 {
+            let key = format!("{aborted}-{n}");
+            let records = vec![record(Topic::IdentityChanges, 0, &key, Some("1"))];
+            ok(writer.commit(Commit { records, progress: progress(n) }).await);
+        }
+        let begins = ok(log.range(Topic::IdentityChanges, Partition(0)).await).end.offset;
+        let dead = raw_transaction(&config.brokers, &format!("{}.other", config.prefix), LONG);
+        for _ in 0..aborted {
+            put(&dead, &config.prefix, &["identity-changes"]);
+        }
+        dead.abort_transaction(LONG).expect("aborted");
+        let range = ok(log.range(Topic::IdentityChanges, Partition(0)).await);
+        assert!(range.end.offset > begins, "{range:?}");
+        for from in [0, begins - 2, begins] {
+            let mut consumer = ok(log.consumer(at(Topic::IdentityChanges, 0, from)).await);
+            let started = Instant::now();
+            while consumer.reached().values().any(|place| *place < range.end) {
+                assert!(started.elapsed() < LONG, "from {from}: {:?} of {:?}", consumer.reached(), range.end);
+                ok(consumer.poll(limit(Duration::from_millis(100))).await);
+            }
+        }
+    }
+}
