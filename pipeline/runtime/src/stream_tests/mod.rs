@@ -13,7 +13,7 @@ use rand::{RngExt, SeedableRng};
 use rollcall_dynamo_sim::Faults;
 use rollcall_model::shards::StreamStart;
 
-use world::World;
+use world::{SPEED, SPEED_OF_DAYS, World};
 
 /// Histories that run at one time: they mostly wait.
 const AT_ONCE: usize = 12;
@@ -27,7 +27,7 @@ fn number(name: &str) -> Option<u64> {
 async fn history(seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
     let start = if random.random_bool(0.5) { StreamStart::TrimHorizon } else { StreamStart::Latest };
-    let mut world = World::new(seed, random.random_range(1..4), start);
+    let mut world = World::new(seed, random.random_range(1..4), start, SPEED);
     for _ in 0..random.random_range(0..12) {
         world.write(&mut random);
     }
@@ -53,7 +53,7 @@ async fn history(seed: u64) {
 /// brings everything back.
 async fn lossy_history(seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
-    let mut world = World::new(seed, random.random_range(1..4), StreamStart::Latest);
+    let mut world = World::new(seed, random.random_range(1..4), StreamStart::Latest, SPEED_OF_DAYS);
     world.start_all();
     for _ in 0..random.random_range(5..25) {
         world.write(&mut random);

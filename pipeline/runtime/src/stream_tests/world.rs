@@ -33,7 +33,9 @@ const PARTITIONS: u16 = 3;
 const SOURCE: &str = "edge";
 const KEYS: usize = 7;
 /// Virtual time runs so much faster than ours.
-const SPEED: u32 = 3_000;
+pub(super) const SPEED: u32 = 3_000;
+/// Where days count: a busy machine must not take one for what takes minutes.
+pub(super) const SPEED_OF_DAYS: u32 = 300;
 /// A history that takes longer has come to a standstill.
 const REST_WITHIN: Duration = Duration::from_secs(90);
 const PLATFORM: ItemPlatform = ItemPlatform::FlagsmithEdge;
@@ -132,10 +134,10 @@ fn item(key: usize, value: u64) -> Item {
 }
 
 impl World {
-    pub(super) fn new(seed: u64, readers: u16, start: StreamStart) -> Self {
+    pub(super) fn new(seed: u64, readers: u16, start: StreamStart, speed: u32) -> Self {
         let settings = SimSettings {
             seed,
-            speed: SPEED,
+            speed,
             shards: 1 + (seed % 3) as u32,
             split_percent: 20,
             ..SimSettings::default()
