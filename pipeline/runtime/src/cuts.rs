@@ -98,7 +98,14 @@ impl Cuts {
     ///
     /// # Errors
     /// Refused when seqs don't grow: then no range of them is a file.
-    pub(crate) fn pass(&mut self, at: At, place: Place, seq: Seq, is_row: bool, now: Duration) -> Result<bool, Fault> {
+    pub(crate) fn pass(
+        &mut self,
+        at: At,
+        place: Place,
+        seq: Seq,
+        is_row: bool,
+        now: Duration,
+    ) -> Result<bool, Fault> {
         let track = self.track(at)?;
         let next = Place { offset: place.offset + 1, ..place };
         track.since.get_or_insert(now);
@@ -115,7 +122,9 @@ impl Cuts {
                 seq.0,
                 track.open.seq.0
             ))
-            .repair("rollcall topic describe; records that rollcall did not write have come into this topic"));
+            .repair(
+                "rollcall topic describe; records that rollcall did not write have come into this topic",
+            ));
         }
         if seq > track.open.seq {
             let has_rows = track.whole.has_rows || track.open.has_rows;

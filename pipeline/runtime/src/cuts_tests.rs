@@ -84,9 +84,7 @@ fn what_is_no_row_moves_reads_on_only_where_nothing_waits() {
 
 #[test]
 fn it_is_time_by_age_by_a_full_file_and_by_all_together() {
-    let bytes = |a: u64, b: u64| {
-        move |at: At| Buffered { rows: 1, bytes: if at == AT { a } else { b } }
-    };
+    let bytes = |a: u64, b: u64| move |at: At| Buffered { rows: 1, bytes: if at == AT { a } else { b } };
     let mut cuts = cuts(0, 0);
     assert_eq!(cuts.due(second(100), bytes(0, 0)), Due::Nothing);
     row(&mut cuts, 0, 1, 5);

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use rollcall_model::log::PollLimit;
 use rollcall_model::{
-    Archive, Commit, Consumer, Covered, Cut, Delivery, Fault, Fetched, Log, OutRecord, Partition, Place,
-    Producer, Progress, QuarantineRecord, Retention, Seq, Topic,
+    Archive, Commit, Covered, Cut, Delivery, Fault, Fetched, Log, OutRecord, Partition, Place, Producer,
+    Progress, QuarantineRecord, Retention, Seq, Topic,
 };
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -75,7 +75,7 @@ impl LakeTask {
     pub(crate) async fn run(self, reporter: Reporter) -> Result<(), Fault> {
         let name = self.wiring.name.clone();
         let opened = self.log.open(&sink_task::name(&name)).await?;
-        let mut producer = opened.producer;
+        let producer = opened.producer;
         let progress = opened.progress.unwrap_or_default();
         let (mut state, mut reads) = (read_state(&name, progress.state)?, progress.reads);
         let mut archive = (self.wiring.start)().await?;
@@ -249,7 +249,7 @@ impl Running {
                 self.make_files(&chosen, &consumer.reached()).await?;
             }
             if since.elapsed() >= IDLE_WAIT {
-                self.report(rows, since.elapsed(), &*consumer).await?;
+                self.report(rows, since.elapsed(), consumer.reached()).await?;
                 (rows, since) = (0, Instant::now());
             }
         }
@@ -304,7 +304,7 @@ impl Running {
 
     /// Whether everything that is decided was read. Asked after it was read: a commit of which a part was read is decided,
     /// so its end is below what is stable now.
-    async fn is_at_end(&self, at: At, reached: &BTreeMap<At, Place>) -> Result<bool, Fault> {
+    async fn is_at_end(&mut self, at: At, reached: &BTreeMap<At, Place>) -> Result<bool, Fault> {
         let stable = self.log.range(at.0, at.1).await?.stable;
         Ok(reached.get(&at).is_some_and(|place| *place >= stable))
     }
@@ -331,8 +331,7 @@ impl Running {
     /// Commits what was read, what is about to be listed, and what can't be kept.
     async fn commit(&mut self, pending: &[Cut]) -> Result<(), Fault> {
         let records = to_quarantine(&self.name, std::mem::take(&mut self.bad))?;
-        let state =
-            LakeState { reset: false, covered: self.cuts.covered(), pending: pending.to_vec() };
+        let state = LakeState { reset: false, covered: self.cuts.covered(), pending: pending.to_vec() };
         let state = serde_json::to_value(state).map_err(not_json)?;
         let progress = Some(Progress { reads: self.cuts.reads(), state });
         self.producer.commit(Commit { records, progress }).await?;
@@ -340,10 +339,15 @@ impl Running {
         Ok(())
     }
 
-    async fn report(&self, rows: u64, elapsed: Duration, consumer: &dyn Consumer) -> Result<(), Fault> {
+    async fn report(
+        &mut self,
+        rows: u64,
+        elapsed: Duration,
+        reached: BTreeMap<At, Place>,
+    ) -> Result<(), Fault> {
         self.reporter.fact("records_per_second", (rows as f64 / elapsed.as_secs_f64()).round());
         let mut lag = 0;
-        for ((topic, partition), place) in consumer.reached() {
+        for ((topic, partition), place) in reached {
             lag += self.log.range(topic, partition).await?.end.offset.saturating_sub(place.offset);
         }
         let (mut buffered_rows, mut buffered_bytes) = (0, 0);
@@ -374,5 +378,5 @@ fn read_state(name: &str, state: serde_json::Value) -> Result<LakeState, Fault> 
 }
 
 #[cfg(test)]
-#[path = "lake_tests.rs"]
+#[path = "lake_tests/mod.rs"]
 mod tests;

@@ -46,8 +46,8 @@ mod worker;
 
 pub use whence::Whence;
 pub use wiring::{
-    AcceptLoss, BeginStream, FlushBounds, ItemSourceWiring, JoinWorkers, LakeBounds, LakeWiring, ListMembers, MembersRequest, Mirror,
-    ReadCandidates, ReaderStart, SiftIdentities, SinkWiring, SourceWiring, StartArchive, StartBackfill, StartReader,
-    StartSink, StartSource, Wiring,
+    AcceptLoss, BeginStream, FlushBounds, ItemSourceWiring, JoinWorkers, LakeBounds, LakeWiring, ListMembers,
+    MembersRequest, Mirror, ReadCandidates, ReaderStart, SiftIdentities, SinkWiring, SourceWiring,
+    StartArchive, StartBackfill, StartReader, StartSink, StartSource, Wiring,
 };
 pub use worker::{Shutdown, run};

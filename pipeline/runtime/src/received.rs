@@ -25,7 +25,10 @@ pub(crate) enum Received {
 pub(crate) fn receive(sink: &str, fetched: &Fetched) -> Received {
     let record = &fetched.record;
     if fetched.foreign {
-        return Received::Bad(Box::new(foreign_record(origin(sink, record.topic, record.partition), fetched)));
+        return Received::Bad(Box::new(foreign_record(
+            origin(sink, record.topic, record.partition),
+            fetched,
+        )));
     }
     let Some(value) = &record.value else { return Received::Removed };
     let check = format!("{CONTROL_KEY}check");

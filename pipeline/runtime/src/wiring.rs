@@ -8,8 +8,8 @@ use std::time::Duration;
 use rollcall_model::shards::{ItemBackfillPlan, Stream};
 use rollcall_model::source::BackfillPlan;
 use rollcall_model::{
-    Archive, Candidates, EnvironmentId, Fut, ItemPages, ListedPage, Log, Position, SegmentId, ShardSource, Shards,
-    Sieve, Sifted, Sink, Source, SourceName, Workers,
+    Archive, Candidates, EnvironmentId, Fut, ItemPages, ListedPage, Log, Position, SegmentId, ShardSource,
+    Shards, Sieve, Sifted, Sink, Source, SourceName, Workers,
 };
 use rollcall_platforms::ItemPlatform;
 

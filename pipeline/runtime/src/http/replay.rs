@@ -39,7 +39,9 @@ pub(super) async fn begin(
 ) -> Answer {
     known(&app, &sink)?;
     if app.lakes.contains(&sink) {
-        let why = format!("sink {sink} is a lake: it lists every commit once, and what is listed isn't written again");
+        let why = format!(
+            "sink {sink} is a lake: it lists every commit once, and what is listed isn't written again"
+        );
         return Err(Refusal::new(StatusCode::CONFLICT, why).repair(format!(
             "`rollcall lake verify` says whether something is missing; `rollcall rebuild {sink}` begins it anew"
         )));

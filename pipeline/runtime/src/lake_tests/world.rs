@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rollcall_kit::{FaultyLog, MemoryLimits, MemoryLog, samples};
 use rollcall_model::archive::Buffered;
 use rollcall_model::control::CONTROL_KEY;
-use rollcall_model::{Fut, LogId, Opened, ReadRange, Record, WatermarkRecord};
+use rollcall_model::{Consumer, Fut, LogId, Opened, ReadRange, Record, WatermarkRecord};
 use rollcall_roster::output::CheckPassed;
 use serde::Serialize;
 
@@ -20,6 +20,9 @@ pub(super) const PARTITIONS: u16 = 2;
 const TOPICS: &[Topic] =
     &[Topic::Identities, Topic::Memberships, Topic::MembershipChanges, Topic::SegmentCounts];
 const ROW_BYTES: u64 = 100;
+const LOOK: Duration = Duration::from_millis(2);
+/// How long anything that should happen may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A record of the log: its topic and partition, its commit, its offset.
 pub(super) type Row = (At, Seq, u64);
@@ -164,7 +167,8 @@ impl Archive for MemoryArchive {
             for cut in cuts {
                 self.store.step()?;
                 let mut inner = self.store.lock();
-                let rows = inner.uploaded.get(cut).cloned().unwrap_or_else(|| panic!("{cut:?} isn't uploaded"));
+                let rows =
+                    inner.uploaded.get(cut).cloned().unwrap_or_else(|| panic!("{cut:?} isn't uploaded"));
                 let files = inner.listed.entry((cut.topic, cut.partition)).or_default();
                 let covered = files.last().map_or(Seq(0), |file| file.last);
                 if covered < cut.last {
@@ -262,7 +266,7 @@ impl World {
         let store = Store::default();
         store.burn_after(u64::MAX);
         let bounds = LakeBounds {
-            age: Duration::from_millis(random.random_range(1..100)),
+            age: Duration::from_millis(random.random_range(1..30)),
             file_bytes: random.random_range(1..20) * ROW_BYTES,
             buffer_bytes: random.random_range(20..60) * ROW_BYTES,
         };
@@ -313,8 +317,39 @@ impl World {
         }
     }
 
+    /// Runs the task until it has begun: the log keeps what it has not read from then on.
+    pub(super) async fn begin(&mut self) {
+        let (task, log) = (self.task(), self.log.clone());
+        let begun = async {
+            while log.tasks().await.is_ok_and(|tasks| tasks.is_empty()) {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        tokio::select! { ended = task => panic!("{ended:?}"), () = begun => {} }
+    }
+
     /// Runs the task for so long; answers the fault that ended it before.
     pub(super) async fn run(&mut self, time: Duration) -> Option<Fault> {
+        let task = self.task();
+        tokio::select! { ended = task => ended.err(), () = tokio::time::sleep(time) => None }
+    }
+
+    /// Runs the task until everything is listed; answers the fault that ended it before.
+    pub(super) async fn rest(&mut self) -> Option<Fault> {
+        let (task, log) = (self.task(), self.log.clone());
+        let rested = async {
+            while !is_at_rest(&log).await {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let rested = tokio::time::timeout(PATIENCE, rested);
+        tokio::select! {
+            ended = task => ended.err(),
+            rested = rested => { assert!(rested.is_ok(), "it never comes to rest"); None }
+        }
+    }
+
+    fn task(&self) -> impl Future<Output = Result<(), Fault>> + use<> {
         let store = self.store.clone();
         let wiring = LakeWiring {
             name: NAME.to_owned(),
@@ -326,12 +361,7 @@ impl World {
         };
         let log = NarrowLog { inner: self.faults.clone(), records_max: self.records_max };
         let task = LakeTask { log: Arc::new(log), wiring: Arc::new(wiring) };
-        let ran = tokio::time::timeout(time, task.run(Reporter::of_a_test(NAME))).await;
-        match ran {
-            Ok(Ok(())) => panic!("a sink ends by itself"),
-            Ok(Err(fault)) => Some(fault),
-            Err(_) => None,
-        }
+        task.run(Reporter::of_a_test(NAME))
     }
 
     pub(super) fn written(&self) -> &BTreeSet<Row> {
@@ -339,7 +369,13 @@ impl World {
     }
 
     /// The files tile from the first commit on, hold every record once and in its range, and progress has read it all.
-    pub(super) async fn assert_exact(&self) {
+    pub(super) async fn assert_exact(&mut self) {
+        let log = self.log.clone();
+        self.assert_files();
+        assert!(is_at_rest(&log).await, "the log need not keep what is listed");
+    }
+
+    fn assert_files(&self) {
         let mut found = BTreeSet::new();
         let inner = self.store.lock();
         for (at, files) in &inner.listed {
@@ -355,15 +391,26 @@ impl World {
         }
         drop(inner);
         assert_eq!(found, self.written);
-        let tasks = self.log.tasks().await.unwrap_or_else(|e| panic!("{e}"));
-        for ((topic, partition), place) in &tasks[&sink_task::name(NAME)].reads {
-            let range = self.log.range(*topic, *partition).await.unwrap_or_else(|e| panic!("{e}"));
-            assert_eq!(*place, range.end, "{topic:?}/{partition}: the log need not keep what is listed");
-        }
         let quarantine = self.log.records(Topic::Quarantine, Partition(0));
         let keys: BTreeSet<_> = quarantine.iter().map(|fetched| fetched.record.key.clone()).collect();
         assert_eq!(keys.len(), self.bad, "each bad record is in quarantine");
     }
+}
+
+/// Whether the lake has listed everything, and progress says so.
+async fn is_at_rest(log: &MemoryLog) -> bool {
+    let tasks = log.tasks().await.unwrap_or_else(|e| panic!("{e}"));
+    let Some(progress) = tasks.get(&sink_task::name(NAME)) else { return false };
+    if progress.reads.is_empty() {
+        return false;
+    }
+    for ((topic, partition), place) in &progress.reads {
+        let range = log.range(*topic, *partition).await.unwrap_or_else(|e| panic!("{e}"));
+        if *place != range.end {
+            return false;
+        }
+    }
+    true
 }
 
 /// Key and value of a record, and whether it is one to keep.

@@ -42,7 +42,9 @@ fn it_is_read_with_its_defaults_and_shows_no_secret() {
     let least = lake(EXAMPLE);
     assert_eq!((least.bucket.as_str(), least.region.as_deref()), ("s3://flags/lake/", Some("eu-west-2")));
     assert_eq!((least.flush_age_ms, least.retention_days, least.history_days), (600_000, 0, 30));
-    assert!(least.endpoint.is_none() && least.access_key_id.is_none() && least.file_bytes < least.buffer_bytes);
+    assert!(
+        least.endpoint.is_none() && least.access_key_id.is_none() && least.file_bytes < least.buffer_bytes
+    );
     let full = lake(&with(
         "endpoint: \"http://127.0.0.1:9000\", access_key_id: \"${KEY}\", secret_access_key: \"${SECRET}\", \
          flush_age_ms: 50, file_bytes: 4096, buffer_bytes: 16384, row_group_rows: 1000, zstd_level: 1, history_days: 0, \
@@ -69,10 +71,22 @@ fn what_does_not_go_together_is_said_at_its_line() {
         (FOLDER, "bucket: \"gs://flags\"", "sinks.lake.bucket: is no place for a lake"),
         (FOLDER, "bucket: ./lake, region: eu-west-2", "sinks.lake.region: is of a bucket"),
         (FOLDER, "bucket: ./lake, endpoint: \"http://h\"", "sinks.lake.endpoint: is of a bucket"),
-        ("eu-west-2", "eu-west-2, access_key_id: \"${KEY}\"", "sinks.lake.secret_access_key: 'secret_access_key'"),
-        ("eu-west-2", "eu-west-2, secret_access_key: \"${SECRET}\"", "sinks.lake.access_key_id: 'access_key_id'"),
+        (
+            "eu-west-2",
+            "eu-west-2, access_key_id: \"${KEY}\"",
+            "sinks.lake.secret_access_key: 'secret_access_key'",
+        ),
+        (
+            "eu-west-2",
+            "eu-west-2, secret_access_key: \"${SECRET}\"",
+            "sinks.lake.access_key_id: 'access_key_id'",
+        ),
         ("eu-west-2", "eu-west-2, secret_access_key: hunter2", "a secret does not stand in the file"),
-        ("eu-west-2", "eu-west-2, session_token: \"${SECRET}\"", "sinks.lake.session_token: is of a temporary key"),
+        (
+            "eu-west-2",
+            "eu-west-2, session_token: \"${SECRET}\"",
+            "sinks.lake.session_token: is of a temporary key",
+        ),
         ("eu-west-2", "eu-west-2, buffer_bytes: 4096", "sinks.lake.buffer_bytes: is less than file_bytes"),
         ("eu-west-2", "eu-west-2, zstd_level: 23", "sinks.lake.zstd_level: '23' is out of range: 1 to 22"),
         ("eu-west-2", "eu-west-2, flush_rows: 1", "sinks.lake.flush_rows: unknown key 'flush_rows'"),

@@ -15,7 +15,9 @@ use crate::wiring::LakeBounds;
 use world::{NAME, PARTITIONS, World};
 
 const HISTORIES: u64 = 300;
-const LONG: Duration = Duration::from_secs(60);
+/// Histories that run at one time: they mostly wait.
+const AT_ONCE: usize = 24;
+const SHORT: Duration = Duration::from_millis(5);
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number")))
@@ -25,7 +27,7 @@ fn number(name: &str) -> Option<u64> {
 async fn history(seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
     let mut world = World::new(&mut random);
-    world.run(Duration::from_millis(1)).await;
+    world.begin().await;
     for _ in 0..random.random_range(3..30) {
         for _ in 0..random.random_range(0..8) {
             world.write(&mut random).await;
@@ -42,26 +44,47 @@ async fn history(seed: u64) {
             }
             world.faults.then(steps[random.random_range(0..3)]);
         }
-        world.run(Duration::from_millis(random.random_range(1..200))).await;
+        world.run(Duration::from_millis(random.random_range(0..40))).await;
     }
     world.store.burn_after(u64::MAX);
     while world.faults.steps_left() > 0 {
-        world.run(LONG).await;
+        drop(world.rest().await);
     }
-    assert_eq!(world.run(LONG).await, None, "it runs until it is stopped");
+    at_rest(&mut world).await;
+}
+
+async fn at_rest(world: &mut World) {
+    if let Some(fault) = world.rest().await {
+        panic!("{fault}");
+    }
     world.assert_exact().await;
 }
 
-#[tokio::test(start_paused = true)]
+async fn refused(world: &mut World) -> Fault {
+    let fault = world.rest().await.unwrap_or_else(|| panic!("it goes on"));
+    assert_eq!(fault.kind, FaultKind::Refused, "{fault}");
+    fault
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_history_ends_in_files_that_tile_and_hold_every_record_once() {
     let (first, histories) = match number("LAKE_SEED") {
         Some(seed) => (seed, 1),
         None => (rand::rng().random_range(0..1 << 40), number("LAKE_HISTORIES").unwrap_or(HISTORIES)),
     };
     println!("seeds from {first}");
+    let places = Arc::new(tokio::sync::Semaphore::new(AT_ONCE));
+    let mut running = tokio::task::JoinSet::new();
     for seed in first..first + histories {
-        println!("LAKE_SEED={seed}");
-        history(seed).await;
+        let places = Arc::clone(&places);
+        running.spawn(async move {
+            let _place = places.acquire_owned().await;
+            (seed, tokio::spawn(history(seed)).await)
+        });
+    }
+    while let Some(done) = running.join_next().await {
+        let (seed, ended) = done.unwrap_or_else(|e| panic!("{e}"));
+        assert!(ended.is_ok(), "LAKE_SEED={seed} repeats it");
     }
 }
 
@@ -69,12 +92,11 @@ async fn any_history_ends_in_files_that_tile_and_hold_every_record_once() {
 async fn listed(commits: u64) -> World {
     let mut random = StdRng::seed_from_u64(7);
     let mut world = World::new(&mut random);
-    world.run(Duration::from_millis(1)).await;
+    world.begin().await;
     for _ in 0..commits {
         world.write(&mut random).await;
     }
-    assert_eq!(world.run(LONG).await, None);
-    world.assert_exact().await;
+    at_rest(&mut world).await;
     world
 }
 
@@ -83,43 +105,44 @@ async fn state(world: &World) -> serde_json::Value {
     tasks.remove(&sink_task::name(NAME)).unwrap_or_default().state
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_lake_that_lacks_what_it_has_listed_is_refused_until_it_is_rebuilt() {
     let mut world = listed(20).await;
     world.store.lose_newest();
-    let fault = world.run(LONG).await.unwrap_or_else(|| panic!("it goes on"));
-    assert_eq!(fault.kind, FaultKind::Refused);
-    assert_eq!(fault.repair.as_deref(), Some("put back what is missing, or begin the lake anew: rollcall rebuild lake"));
+    let fault = refused(&mut world).await;
+    assert_eq!(
+        fault.repair.as_deref(),
+        Some("put back what is missing, or begin the lake anew: rollcall rebuild lake")
+    );
     let log: Arc<dyn Log> = Arc::new(world.log.clone());
     sink_task::SinkTask::ask_reset(&log, NAME).await.unwrap_or_else(|e| panic!("{e}"));
-    assert_eq!(world.run(LONG).await, None);
-    world.assert_exact().await;
+    at_rest(&mut world).await;
     assert_eq!(world.store.resets(), 1);
     assert_eq!(state(&world).await["reset"], json!(false));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_file_that_somebody_else_listed_in_part_is_refused() {
     let mut random = StdRng::seed_from_u64(3);
     let mut world = World::new(&mut random);
-    world.bounds = LakeBounds { age: Duration::from_secs(1), file_bytes: u64::MAX, buffer_bytes: u64::MAX };
-    world.run(Duration::from_millis(1)).await;
+    world.bounds = LakeBounds { age: 20 * SHORT, file_bytes: u64::MAX, buffer_bytes: u64::MAX };
+    world.begin().await;
     for _ in 0..20 {
         world.write(&mut random).await;
     }
     // Planned and no more: the first call of the store after `prepare` fails.
     world.store.burn_after(1);
-    assert!(world.run(LONG).await.is_some());
-    let pending: Vec<Cut> = serde_json::from_value(state(&world).await["pending"].clone()).unwrap_or_default();
+    assert!(world.rest().await.is_some());
+    let pending: Vec<Cut> =
+        serde_json::from_value(state(&world).await["pending"].clone()).unwrap_or_default();
     let cut = pending.iter().find(|cut| cut.last > cut.first).unwrap_or_else(|| panic!("{pending:?}"));
     world.store.burn_after(u64::MAX);
     world.store.list_as_another(&Cut { last: cut.first, ..*cut });
-    let fault = world.run(LONG).await.unwrap_or_else(|| panic!("it goes on"));
-    assert_eq!(fault.kind, FaultKind::Refused, "{fault}");
+    let fault = refused(&mut world).await;
     assert!(fault.what.contains("it has another writer"), "{fault}");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_lake_whose_progress_is_gone_goes_on_after_what_is_listed_unless_the_log_has_lost_what_follows() {
     let mut world = listed(20).await;
     let forget = async |world: &World| {
@@ -130,34 +153,31 @@ async fn a_lake_whose_progress_is_gone_goes_on_after_what_is_listed_unless_the_l
     for _ in 0..20 {
         world.write(&mut random).await;
     }
-    assert_eq!(world.run(LONG).await, None);
-    world.assert_exact().await;
+    at_rest(&mut world).await;
     forget(&world).await;
     for _ in 0..20 {
         world.write(&mut random).await;
     }
     world.log.retain_now(u64::MAX);
-    let fault = world.run(LONG).await.unwrap_or_else(|| panic!("it goes on"));
-    assert_eq!(fault.kind, FaultKind::Refused, "{fault}");
+    let fault = refused(&mut world).await;
     assert!(fault.what.contains("past its retention"), "{fault}");
 }
 
 /// The log keeps what a dead store can't take, and nothing more is read meanwhile.
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn while_the_store_is_silent_nothing_more_is_read() {
     let mut random = StdRng::seed_from_u64(5);
     let mut world = World::new(&mut random);
-    world.run(Duration::from_millis(1)).await;
+    world.begin().await;
     world.store.fall_silent(true);
     for _ in 0..200 {
         world.write(&mut random).await;
     }
-    assert_eq!(world.run(LONG).await, None);
+    assert!(world.run(100 * SHORT).await.is_none());
     let taken = world.store.taken();
     assert!(taken > 0 && taken < world.written().len() as u64, "{taken} of {}", world.written().len());
     world.store.fall_silent(false);
-    assert_eq!(world.run(LONG).await, None);
-    world.assert_exact().await;
+    at_rest(&mut world).await;
 }
 
 #[test]
