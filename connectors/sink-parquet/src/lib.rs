@@ -5,6 +5,11 @@
 //!                               (one Cut)              objects                    the truth: what is listed
 //! ```
 
+mod clock;
 mod config;
+mod objects;
 
 pub use config::{Compression, LakeConfig, Location};
+
+#[cfg(test)]
+mod test_kit;
