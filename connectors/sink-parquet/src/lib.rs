@@ -7,6 +7,7 @@
 
 mod clock;
 mod config;
+mod manifest;
 mod objects;
 
 pub use config::{Compression, LakeConfig, Location};
