@@ -19,7 +19,6 @@ use rollcall_model::log::Fut;
 use rollcall_model::{Delivery, Fault, LogId, OutRecord, Partition, Seq, Topic};
 
 use crate::buffer::Buffer;
-use crate::clock::now_us;
 use crate::config::LakeConfig;
 use crate::file::{FileFacts, FileSettings, write_sorted};
 use crate::manifest::{Addition, ListedFile, Manifest, Numbered, Range, Tables, object_name};
@@ -100,7 +99,7 @@ impl LakeSink {
         for (table, newest) in LAKE_TABLES.iter().zip(listed) {
             let newest = match newest {
                 Some(newest) => newest,
-                None => self.begin(&tables, table, log).await?,
+                None => self.begin(&objects, table, log).await?,
             };
             if known.is_empty() {
                 tables.gives_names_once(&newest).await?;
@@ -116,17 +115,18 @@ impl LakeSink {
         Ok(covered)
     }
 
-    async fn begin(&self, tables: &Tables, table: &LakeTable, log: &LogId) -> Result<Numbered, Fault> {
+    async fn begin(&self, objects: &Objects, table: &LakeTable, log: &LogId) -> Result<Numbered, Fault> {
+        let tables = Tables::new(objects.clone());
         let begun = tables.change(table.name, None, |current| {
-            Ok(current.is_none().then(|| self.begun(table, log)))
+            Ok(current.is_none().then(|| self.begun(table, log, objects.now_us())))
         });
         let begun = Box::pin(begun).await?;
         self.refuse_others(begun.as_ref(), log)?;
         begun.ok_or_else(|| Fault::retry(format!("the lake's table {} vanished", table.name)))
     }
 
-    fn begun(&self, table: &LakeTable, log: &LogId) -> Manifest {
-        Manifest::begin((table.name, table.schema.version), log, &self.config.name, now_us())
+    fn begun(&self, table: &LakeTable, log: &LogId, now_us: i64) -> Manifest {
+        Manifest::begin((table.name, table.schema.version), log, &self.config.name, now_us)
     }
 
     /// A lake has one writer, and holds the records of one log.
@@ -209,7 +209,7 @@ impl LakeSink {
     async fn list_in(&mut self, table: &LakeTable, cuts: &[&Cut]) -> Result<(), Fault> {
         let additions = self.additions(cuts)?;
         let config = self.config.clone();
-        let Open { tables, log, known, .. } = self.open()?;
+        let Open { objects, tables, log, known } = self.open()?;
         let log = log.clone();
         let decide = |current: Option<&Manifest>| {
             let Some(current) = current else {
@@ -223,7 +223,7 @@ impl LakeSink {
                 ))
                 .repair(format!("give sinks.{} a bucket or prefix of its own", config.name)));
             }
-            let next = current.append(&additions, now_us())?;
+            let next = current.append(&additions, objects.now_us())?;
             Ok(next.map(|next| Manifest { schema_version: table.schema.version, ..next }))
         };
         let listed = Box::pin(tables.change(table.name, known.get(&table.topic).copied(), decide)).await?;
@@ -264,10 +264,11 @@ impl LakeSink {
     async fn reset_lake(&mut self, log: &LogId) -> Result<(), Fault> {
         self.forget();
         self.clean_spool()?;
-        let tables = Tables::new(Box::pin(Objects::open(&self.config)).await?);
+        let objects = Box::pin(Objects::open(&self.config)).await?;
+        let tables = Tables::new(objects.clone());
         for table in &LAKE_TABLES {
             let change = tables.change(table.name, None, |current| {
-                let begun = self.begun(table, log);
+                let begun = self.begun(table, log, objects.now_us());
                 Ok(Some(match current {
                     Some(current) => current.anew(begun),
                     None => begun,

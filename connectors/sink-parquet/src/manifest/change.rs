@@ -115,16 +115,17 @@ impl Manifest {
     /// there are none.
     pub(crate) fn retire_strays(&self, strays: &[String], now_us: i64) -> Option<Self> {
         let mut next = self.next(now_us);
-        for object in strays.iter().filter(|object| !self.knows(object)) {
+        let known = self.known();
+        for object in strays.iter().filter(|object| !known.contains(object.as_str())) {
             next.retired.push(Retired { object: object.clone(), at_us: now_us, doomed: false });
         }
         (next.retired.len() > self.retired.len()).then_some(next)
     }
 
-    /// Whether an object is listed or was.
-    pub(crate) fn knows(&self, object: &str) -> bool {
-        self.files.iter().any(|file| file.object == object)
-            || self.retired.iter().any(|retired| retired.object == object)
+    /// Every object that is listed or was.
+    pub(crate) fn known(&self) -> BTreeSet<&str> {
+        let listed = self.files.iter().map(|file| file.object.as_str());
+        listed.chain(self.retired.iter().map(|retired| retired.object.as_str())).collect()
     }
 
     /// Dooms what was retired up to a time. `None` when there is nothing to doom.

@@ -21,24 +21,32 @@ const UNFINISHED: &str = ".unfinished-";
 #[derive(Clone, Debug)]
 pub(crate) struct Folder {
     root: PathBuf,
+    /// How far the clock of its disk is ahead: it may be another machine's.
+    ahead_us: i64,
 }
 
 impl Folder {
     /// Makes the folder where there is none, and sees that it can be written.
     pub(super) async fn open(root: &Path) -> Result<Self, Fault> {
-        let folder = Self { root: root.to_owned() };
-        folder
+        let folder = Self { root: root.to_owned(), ahead_us: 0 };
+        let ahead_us = folder
             .blocking(|folder| {
                 fs::create_dir_all(&folder.root)?;
-                unfinished(&folder.root).map(drop)
+                let mut file = unfinished(&folder.root)?;
+                file.write_all(b"?")?;
+                Ok(modified_us(&file.as_file().metadata()?)?.saturating_sub(crate::clock::now_us()))
             })
             .await?
             .map_err(|e| folder.fault("making the folder", "", e))?;
-        Ok(folder)
+        Ok(Self { ahead_us, ..folder })
     }
 
     pub(super) fn name(&self, key: &str) -> String {
         self.root.join(key).display().to_string()
+    }
+
+    pub(super) fn ahead_us(&self) -> i64 {
+        self.ahead_us
     }
 
     async fn blocking<T: Send + 'static>(
@@ -191,7 +199,7 @@ impl Folder {
     pub(super) async fn abort_uploads(&self, prefix: &str, age_us: i64) -> Result<u64, Fault> {
         let owned = prefix.to_owned();
         self.blocking(move |folder| {
-            let before_us = crate::clock::now_us().saturating_sub(age_us);
+            let before_us = crate::clock::now_us().saturating_add(folder.ahead_us).saturating_sub(age_us);
             let mut abandoned = Vec::new();
             folder.walk(&owned, &mut |key, about| {
                 let unfinished = key.rsplit('/').next().is_some_and(|name| name.starts_with(UNFINISHED));

@@ -23,6 +23,7 @@ use bytes::Bytes;
 use rollcall_aws::Backoff;
 use rollcall_model::{Fault, FaultKind};
 
+use crate::clock::now_us;
 use crate::config::{LakeConfig, Location};
 
 pub(crate) use bucket::Bucket;
@@ -179,9 +180,13 @@ impl Objects {
     pub(crate) fn ahead_us(&self) -> Option<i64> {
         match self {
             Self::Bucket(bucket) => bucket.ahead_us(),
-            // Of a disk of this machine.
-            Self::Folder(_) => Some(0),
+            Self::Folder(folder) => Some(folder.ahead_us()),
         }
+    }
+
+    /// The time by the store's clock, in microseconds since 1970; by this machine's before the first answer.
+    pub(crate) fn now_us(&self) -> i64 {
+        now_us().saturating_add(self.ahead_us().unwrap_or_default())
     }
 }
 

@@ -65,7 +65,7 @@ impl Bucket {
         done
     }
 
-    async fn send_parts(
+    pub(super) async fn send_parts(
         &self,
         key: &str,
         id: &str,
@@ -118,7 +118,7 @@ impl Bucket {
         Fault::retry(format!("uploading {}: somebody ended the upload", self.name(key)))
     }
 
-    async fn complete(
+    pub(super) async fn complete(
         &self,
         key: &str,
         id: &str,

@@ -263,3 +263,19 @@ async fn a_folder_that_can_not_be_one_says_so() {
     let absent = objects.upload_file("a", &folder.path().join("none")).await.unwrap_err();
     assert!(absent.message().contains("spool file"), "{absent}");
 }
+
+/// Two that look whether the object is there, and neither finds it, both upload it.
+#[tokio::test]
+async fn of_two_uploads_in_parts_the_later_finds_the_name_taken() {
+    let both = Both::open().await;
+    let Objects::Bucket(bucket) = &both.objects[0] else { panic!("a bucket comes first") };
+    let content = bytes(6 << 20);
+    let file = both.file("large", &content);
+    let begun = bucket.client.create_multipart_upload().bucket("lakes").key(bucket.key("t/large"));
+    let id = Box::pin(begun.send()).await.unwrap().upload_id.unwrap();
+    let parts = bucket.send_parts("t/large", &id, &file, 6 << 20).await.unwrap();
+    both.objects[0].put_if_absent("t/large", Bytes::from_static(b"first")).await.unwrap();
+    let put = bucket.complete("t/large", &id, parts, 6 << 20).await;
+    assert_eq!(put.unwrap(), Put::AlreadyThere);
+    assert_eq!(read(&both.objects[0], "t/large").await.unwrap(), b"first");
+}
