@@ -354,3 +354,7 @@ impl Archive for LakeSink {
         Box::pin(self.reset_lake(log))
     }
 }
+
+#[cfg(test)]
+#[path = "sink_tests.rs"]
+mod tests;

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use change::Addition;
 pub(crate) use tables::{Numbered, Tables, key_of, manifests_of, number_of};
+#[cfg(test)]
 pub(crate) use tiling::Untiled;
 
 /// Of manifests that this version writes; it refuses newer ones.
