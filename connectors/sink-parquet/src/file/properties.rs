@@ -70,7 +70,7 @@ fn sorting(table: &LakeTable) -> Result<Vec<SortingColumn>, Fault> {
     for name in table.sort {
         let leaf = leaf_of(table, name)
             .ok_or_else(|| Fault::bug(format!("{} is sorted by {name}, which it hasn't", table.name)))?;
-        leaves.push(SortingColumn::new(leaf, false, false));
+        leaves.push(SortingColumn { column_idx: leaf, descending: false, nulls_first: false });
     }
     Ok(leaves)
 }
