@@ -5,7 +5,23 @@
 //!                               (one Cut)              objects                    the truth: what is listed
 //! ```
 
+mod buffer;
+mod clock;
+mod compact;
 mod config;
 pub mod file;
+mod list;
+mod manifest;
+mod objects;
+mod rows;
+mod sink;
+mod verify;
 
+pub use compact::{Cleaned, CompactStep, CompactWhat, compact, plan_compaction};
 pub use config::{Compression, LakeConfig, Location};
+pub use list::{ListedPartition, ListedTable, list};
+pub use sink::LakeSink;
+pub use verify::{Problem, Progress, VerifiedTable, VerifyReport, verify};
+
+#[cfg(test)]
+mod test_kit;
