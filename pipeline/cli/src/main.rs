@@ -21,6 +21,7 @@ mod settings;
 mod wire;
 mod wire_dynamodb;
 mod wire_kafka;
+mod wire_lake;
 
 use std::process::ExitCode;
 

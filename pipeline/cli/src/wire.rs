@@ -5,6 +5,7 @@
 //!         /rosters     the rosters' stores
 //!         /spill/NAME  large transactions of a source
 //!         /clickhouse/NAME  the embedded engine of a sink
+//!         /lake/NAME   files of a lake on their way
 //!
 //! With the log on Kafka, all but the first in log.path/WORKER: workers of one machine may share a topology file.
 //! ```
@@ -30,6 +31,7 @@ use serde_json::json;
 
 use crate::wire_dynamodb::DynamoDb;
 use crate::wire_kafka::{join, kafka_config};
+use crate::wire_lake::lake;
 
 /// The embedded log's folder inside log.path.
 pub(crate) const LOG_FOLDER: &str = "log";
@@ -48,31 +50,33 @@ pub(crate) struct Wired {
 pub(crate) async fn wire(topology: &Topology, worker: &str) -> Result<Wired, Fault> {
     let folder = &worker_folder(&topology.log, worker);
     let mut engines = Vec::new();
-    let mut sinks = Vec::new();
+    let (mut sinks, mut lakes) = (Vec::new(), Vec::new());
     let (mut members, mut mirror) = (None, None);
     // The log first: its lock keeps a second worker out of the folder before anything else is touched.
     let Opened { log: opened, join } = open_log(&topology.log, worker).await?;
     for (name, sink) in &topology.sinks {
-        let start = match sink {
+        match sink {
             SinkConfig::ClickHouse(config) => {
-                let config = clickhouse(name, config, folder, &mut engines).await?;
-                members = members.or(Some(list_members(&config)?));
-                mirror = mirror.or(Some(look_into(&config)?));
-                start_clickhouse(config)
+                let settings = clickhouse(name, config, folder, &mut engines).await?;
+                members = members.or(Some(list_members(&settings)?));
+                mirror = mirror.or(Some(look_into(&settings)?));
+                sinks.push(SinkWiring {
+                    name: name.clone(),
+                    start: start_clickhouse(settings),
+                    lists_members: true,
+                    flush: flush_bounds(config.flush_rows, config.flush_bytes, config.flush_age_ms),
+                    reconcile_every: None,
+                });
             }
-            SinkConfig::Counts(config) => start_counts(counts(name, config)),
-        };
-        sinks.push(SinkWiring {
-            name: name.clone(),
-            start,
-            lists_members: matches!(sink, SinkConfig::ClickHouse(_)),
-            flush: FlushBounds {
-                rows: sink.flush_rows() as usize,
-                bytes: usize::try_from(sink.flush_bytes()).unwrap_or(usize::MAX),
-                age: Duration::from_millis(sink.flush_age_ms()),
-            },
-            reconcile_every: sink.reconcile_ms().map(Duration::from_millis),
-        });
+            SinkConfig::Counts(config) => sinks.push(SinkWiring {
+                name: name.clone(),
+                start: start_counts(counts(name, config)),
+                lists_members: false,
+                flush: flush_bounds(config.flush_rows, config.flush_bytes, config.flush_age_ms),
+                reconcile_every: Some(Duration::from_millis(config.reconcile_ms)),
+            }),
+            SinkConfig::Parquet(config) => lakes.push(lake(name, config, folder)?),
+        }
     }
     let (mut sources, mut item_sources) = (Vec::new(), Vec::new());
     let is_edge = |(_, source): &(&SourceName, &SourceConfig)| matches!(source, SourceConfig::DynamoDb(_));
@@ -93,11 +97,20 @@ pub(crate) async fn wire(topology: &Topology, worker: &str) -> Result<Wired, Fau
         sources,
         item_sources,
         sinks,
+        lakes,
         members,
         mirror,
         tombstone_retention: DAY * topology.log.tombstone_retention_days(),
     };
     Ok(Wired { wiring, engines })
+}
+
+fn flush_bounds(rows: u32, bytes: u64, age_ms: u64) -> FlushBounds {
+    FlushBounds {
+        rows: rows as usize,
+        bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
+        age: Duration::from_millis(age_ms),
+    }
 }
 
 /// Where a worker keeps what is its own: beside the log where it is alone with it, else in a folder of its name.

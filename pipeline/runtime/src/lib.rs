@@ -14,16 +14,19 @@ mod catalog_feed;
 mod clock;
 pub mod counts_feed;
 mod crash;
+mod cuts;
 mod foreign;
 mod http;
 mod intake;
 mod item_intake;
+mod lake_task;
 pub mod log_copy;
 mod outgoing;
 mod peers;
 mod preview;
 mod read_to_end;
 mod reader_task;
+mod received;
 mod replay;
 pub mod roster_store;
 mod roster_task;
@@ -43,8 +46,8 @@ mod worker;
 
 pub use whence::Whence;
 pub use wiring::{
-    AcceptLoss, BeginStream, FlushBounds, ItemSourceWiring, JoinWorkers, ListMembers, MembersRequest, Mirror,
-    ReadCandidates, ReaderStart, SiftIdentities, SinkWiring, SourceWiring, StartBackfill, StartReader,
-    StartSink, StartSource, Wiring,
+    AcceptLoss, BeginStream, FlushBounds, ItemSourceWiring, JoinWorkers, LakeBounds, LakeWiring, ListMembers,
+    MembersRequest, Mirror, ReadCandidates, ReaderStart, SiftIdentities, SinkWiring, SourceWiring,
+    StartArchive, StartBackfill, StartReader, StartSink, StartSource, Wiring,
 };
 pub use worker::{Shutdown, run};

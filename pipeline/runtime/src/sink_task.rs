@@ -12,7 +12,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rollcall_model::control::CONTROL_KEY;
 use rollcall_model::log::PollLimit;
 use rollcall_model::sink::CheckRequest;
 use rollcall_model::{
@@ -24,9 +23,9 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use crate::crash;
-use crate::foreign::foreign_record;
 use crate::outgoing::not_json;
 use crate::read_to_end::has_reached;
+use crate::received::{Received, origin, receive, to_quarantine};
 use crate::replay::{PartitionReplay, Replay};
 use crate::tasks::Reporter;
 use crate::wiring::{FlushBounds, SinkWiring};
@@ -312,55 +311,34 @@ impl Running {
     }
 
     async fn take(&mut self, fetched: Fetched) -> Result<(), Fault> {
-        let at = (fetched.record.topic, fetched.record.partition);
-        let next = Place { offset: fetched.place.offset + 1, ..fetched.place };
-        if fetched.foreign {
-            let record = foreign_record(self.origin(at.0, at.1), &fetched);
-            self.buffer.oldest.get_or_insert_with(Instant::now);
-            self.buffer.bytes += fetched.record.value.as_ref().map_or(0, Vec::len);
-            self.buffer.unreadable.push(record);
-            self.reads.insert(at, next);
-            return Ok(());
-        }
-        let Fetched { place, record, .. } = fetched;
-        let check = format!("{CONTROL_KEY}check");
-        if record.key == check.as_bytes()
-            && let Some(passed) =
-                record.value.as_deref().and_then(|v| serde_json::from_slice::<CheckPassed>(v).ok())
-        {
-            let is_past = self.state.replay.as_ref().is_some_and(|replay| replay.covers(at, place))
-                || self.state.brought.get(&at.1).is_some_and(|seq| passed.seq <= *seq);
-            if !is_past {
-                return self.check(at, next, passed).await;
-            }
-            // Not answered, but read: that is to be known, too.
-            self.buffer.oldest.get_or_insert_with(Instant::now);
-            self.reads.insert(at, next);
-            return Ok(());
-        }
-        self.buffer.bytes += record.key.len() + record.value.as_ref().map_or(0, Vec::len);
-        self.buffer.oldest.get_or_insert_with(Instant::now);
-        if let Some(value) = &record.value {
-            match decode(&record, value) {
-                Ok(out) => {
-                    if let OutRecord::Membership(set) = &out {
-                        let seq = self.state.brought.entry(record.partition).or_default();
-                        *seq = set.seq.max(*seq);
-                    }
-                    let (topic, partition) = at;
-                    self.buffer.deliveries.push(Delivery { topic, partition, place, record: out });
+        let (place, topic, partition) = (fetched.place, fetched.record.topic, fetched.record.partition);
+        let at = (topic, partition);
+        let next = Place { offset: place.offset + 1, ..place };
+        let bytes = fetched.record.key.len() + fetched.record.value.as_ref().map_or(0, Vec::len);
+        match receive(&self.name, &fetched) {
+            Received::Check(passed) => {
+                let is_past = self.state.replay.as_ref().is_some_and(|replay| replay.covers(at, place))
+                    || self.state.brought.get(&partition).is_some_and(|seq| passed.seq <= *seq);
+                if !is_past {
+                    return self.check(at, next, passed).await;
                 }
-                Err(e) => self.buffer.unreadable.push(QuarantineRecord {
-                    key: None,
-                    reason: format!("{} can't be read: {e}", record.topic.name()),
-                    origin: self.origin(record.topic, record.partition),
-                    payload: String::from_utf8_lossy(value).into(),
-                    place: Some(place),
-                    position: String::new(),
-                    parks: false,
-                }),
+                // Not answered, but read: that is to be known, too.
+            }
+            Received::Record(record) => {
+                if let OutRecord::Membership(set) = &record {
+                    let seq = self.state.brought.entry(partition).or_default();
+                    *seq = set.seq.max(*seq);
+                }
+                self.buffer.bytes += bytes;
+                self.buffer.deliveries.push(Delivery { topic, partition, place, record });
+            }
+            Received::Removed => self.buffer.bytes += bytes,
+            Received::Bad(record) => {
+                self.buffer.bytes += bytes;
+                self.buffer.unreadable.push(*record);
             }
         }
+        self.buffer.oldest.get_or_insert_with(Instant::now);
         self.reads.insert(at, next);
         if self.is_due() {
             self.write().await?;
@@ -411,24 +389,7 @@ impl Running {
         self.buffer.deliveries.clear();
         self.buffer.bytes = 0;
         self.buffer.oldest = None;
-        let mut records = Vec::new();
-        for record in quarantined {
-            warn!(sink = self.name, reason = record.reason, "a record went to quarantine");
-            let place = record.place.unwrap_or_default();
-            let name = format!("{}/{}-{}", record.origin, place.epoch, place.offset);
-            records.push(Record {
-                topic: Topic::Quarantine,
-                partition: Partition(0),
-                key: name.into_bytes(),
-                value: Some(serde_json::to_vec(&record).map_err(not_json)?),
-                headers: Vec::new(),
-            });
-        }
-        self.commit(records).await
-    }
-
-    fn origin(&self, topic: Topic, partition: Partition) -> String {
-        format!("sink-{}/{}/{partition}", self.name, topic.name())
+        self.commit(to_quarantine(&self.name, quarantined)?).await
     }
 
     fn rejected(&self, delivery: &Delivery, reason: String) -> Result<QuarantineRecord, Fault> {
@@ -442,7 +403,7 @@ impl Running {
         Ok(QuarantineRecord {
             key: None,
             reason,
-            origin: self.origin(delivery.topic, delivery.partition),
+            origin: origin(&self.name, delivery.topic, delivery.partition),
             payload: payload.map_err(not_json)?,
             place: Some(delivery.place),
             position: String::new(),
@@ -453,24 +414,6 @@ impl Running {
     async fn commit(&mut self, records: Vec<Record>) -> Result<(), Fault> {
         let progress = self.state.progress(&self.reads)?;
         self.producer.commit(Commit { records, progress: Some(progress) }).await.map(|_| ())
-    }
-}
-
-fn decode(record: &Record, value: &[u8]) -> Result<OutRecord, serde_json::Error> {
-    if record.key.starts_with(CONTROL_KEY.as_bytes()) {
-        return serde_json::from_slice(value).map(OutRecord::Watermark);
-    }
-    match record.topic {
-        Topic::Identities => serde_json::from_slice(value).map(OutRecord::Identity),
-        Topic::Memberships => serde_json::from_slice(value).map(OutRecord::Membership),
-        Topic::MembershipChanges => serde_json::from_slice(value).map(OutRecord::MembershipChange),
-        Topic::SegmentCounts
-        | Topic::IdentityChanges
-        | Topic::Catalog
-        | Topic::CatalogRows
-        | Topic::Quarantine
-        | Topic::Progress
-        | Topic::Checks => serde_json::from_slice(value).map(OutRecord::Count),
     }
 }
 

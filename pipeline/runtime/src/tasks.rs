@@ -75,6 +75,12 @@ pub struct Reporter {
 }
 
 impl Reporter {
+    /// Of a task that nobody watches.
+    #[cfg(test)]
+    pub(crate) fn of_a_test(name: &str) -> Self {
+        Self { name: name.to_owned(), board: Board::default() }
+    }
+
     /// The task is at work: an earlier fault is over.
     pub fn running(&self) {
         self.board.with(&self.name, |status| {

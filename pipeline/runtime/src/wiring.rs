@@ -8,8 +8,8 @@ use std::time::Duration;
 use rollcall_model::shards::{ItemBackfillPlan, Stream};
 use rollcall_model::source::BackfillPlan;
 use rollcall_model::{
-    Candidates, EnvironmentId, Fut, ItemPages, ListedPage, Log, Position, SegmentId, ShardSource, Shards,
-    Sieve, Sifted, Sink, Source, SourceName, Workers,
+    Archive, Candidates, EnvironmentId, Fut, ItemPages, ListedPage, Log, Position, SegmentId, ShardSource,
+    Shards, Sieve, Sifted, Sink, Source, SourceName, Workers,
 };
 use rollcall_platforms::ItemPlatform;
 
@@ -18,6 +18,8 @@ pub type StartSource =
     Box<dyn Fn(Option<Position>, Option<BackfillPlan>) -> Fut<'static, Box<dyn Source>> + Send + Sync>;
 /// Connects a sink.
 pub type StartSink = Box<dyn Fn() -> Fut<'static, Box<dyn Sink>> + Send + Sync>;
+/// Connects an archive.
+pub type StartArchive = Box<dyn Fn() -> Fut<'static, Box<dyn Archive>> + Send + Sync>;
 /// Lists the members of a segment in an environment from the columnar mirror.
 pub type ListMembers = Box<dyn Fn(MembersRequest) -> Fut<'static, serde_json::Value> + Send + Sync>;
 
@@ -111,6 +113,27 @@ pub struct SinkWiring {
     pub reconcile_every: Option<Duration>,
 }
 
+/// A sink of the topology that is an archive.
+pub struct LakeWiring {
+    /// Its name.
+    pub name: String,
+    /// How to connect it.
+    pub start: StartArchive,
+    /// When what is buffered becomes files.
+    pub bounds: LakeBounds,
+}
+
+/// When what is buffered becomes files: whichever bound is met first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LakeBounds {
+    /// Age of the oldest record.
+    pub age: Duration,
+    /// Bytes in memory of one partition of a topic.
+    pub file_bytes: u64,
+    /// Bytes in memory of all together.
+    pub buffer_bytes: u64,
+}
+
 /// When a buffer goes out: whichever bound is met first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FlushBounds {
@@ -158,6 +181,8 @@ pub struct Wiring {
     pub item_sources: Vec<ItemSourceWiring>,
     /// The sinks.
     pub sinks: Vec<SinkWiring>,
+    /// The sinks that are archives.
+    pub lakes: Vec<LakeWiring>,
     /// Who lists members, when a sink can.
     pub members: Option<ListMembers>,
     /// Where drafts of rules are tried, when a sink can.
@@ -175,4 +200,4 @@ macro_rules! opaque_debug {
         }
     )*};
 }
-opaque_debug! { SourceWiring { name } ItemSourceWiring { name } SinkWiring { name } Wiring { store_path } }
+opaque_debug! { SourceWiring { name } ItemSourceWiring { name } SinkWiring { name } LakeWiring { name } Wiring { store_path } }

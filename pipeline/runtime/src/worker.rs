@@ -17,6 +17,7 @@ use crate::catalog_feed;
 use crate::clock::now_us;
 use crate::counts_feed::{self, CountsBoard};
 use crate::http::{App, router};
+use crate::lake_task::LakeTask;
 use crate::log_copy;
 use crate::peers::Peers;
 use crate::reader_task::{self, ReaderTask};
@@ -28,7 +29,7 @@ use crate::spread::Spread;
 use crate::stream_task::StreamTask;
 use crate::tasks::{TaskBody, Tasks};
 use crate::topology::Topology;
-use crate::wiring::{ItemSourceWiring, JoinWorkers, SinkWiring, SourceWiring, Wiring};
+use crate::wiring::{ItemSourceWiring, JoinWorkers, LakeWiring, SinkWiring, SourceWiring, Wiring};
 
 /// Operators' commands that may wait for a source.
 const SOURCE_COMMANDS_MAX: usize = 8;
@@ -77,6 +78,7 @@ pub async fn run(
     let mut bodies = Bodies { log: Arc::clone(&log), bodies: BTreeMap::new() };
     bodies.rosters(&stores, &catalog, retention);
     let sinks = bodies.sinks(wiring.sinks);
+    let lakes = bodies.lakes(wiring.lakes);
     let mut sources = bodies.sources(wiring.sources);
     sources.extend(bodies.item_sources(wiring.item_sources));
     let spread = Spread {
@@ -98,6 +100,7 @@ pub async fn run(
         admin,
         sources,
         sinks,
+        lakes,
         members,
         mirror,
         previews: Semaphore::new(PREVIEWS_MAX),
@@ -209,6 +212,18 @@ impl Bodies {
         for sink in sinks {
             names.push((sink.name.clone(), sink.lists_members));
             let task = SinkTask { log: Arc::clone(&self.log), wiring: Arc::new(sink) };
+            let name = sink_task::name(&task.wiring.name);
+            self.put(name, Box::new(move |reporter| Box::pin(task.clone().run(reporter))));
+        }
+        names
+    }
+
+    /// Answers their names.
+    fn lakes(&mut self, lakes: Vec<LakeWiring>) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        for lake in lakes {
+            names.insert(lake.name.clone());
+            let task = LakeTask { log: Arc::clone(&self.log), wiring: Arc::new(lake) };
             let name = sink_task::name(&task.wiring.name);
             self.put(name, Box::new(move |reporter| Box::pin(task.clone().run(reporter))));
         }

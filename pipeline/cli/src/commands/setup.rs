@@ -4,11 +4,14 @@ use clap::Args;
 use rollcall_model::SourceName;
 use rollcall_postgres_wire::{ConnectConfig, connect, sql_fault};
 use rollcall_runtime::topology::{
-    ClickHouseSinkConfig, ClickHouseUrl, CountsSinkConfig, SinkConfig, SourceConfig, Topology,
+    ClickHouseSinkConfig, ClickHouseUrl, CountsSinkConfig, ParquetSinkConfig, SinkConfig, SourceConfig,
+    Topology,
 };
+use rollcall_sink_parquet::Location;
 use rollcall_source_dynamodb::{DynamoSourceConfig, preflight};
 use rollcall_source_postgres::{PostgresSourceConfig, apply_setup, setup_sql, teardown};
 use serde::Serialize;
+use serde_json::json;
 
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
@@ -20,7 +23,7 @@ use crate::wire_dynamodb::DynamoDb;
 ///
 /// Looks at what is there and runs the SQL that is still missing, as the users of the topology's URLs; print it for an
 /// administrator where they may not. Of a DynamoDB table it only looks at what reading it takes, and names the aws
-/// command or IAM statement for each lack. Safe to run again. JSON lines: {part, statement} for SQL with --print-sql,
+/// command or IAM statement for each lack; of a lake it shows the IAM policy. Safe to run again. JSON lines: {part, statement} for SQL with --print-sql,
 /// {part, left} for what SQL alone can't do. Exits with 1 when something is left, without --print-sql.
 #[derive(Debug, Args)]
 pub(super) struct Setup {
@@ -74,6 +77,7 @@ impl Setup {
             match sink {
                 SinkConfig::Counts(config) => counts(&part, config, self.print_sql, output).await?,
                 SinkConfig::ClickHouse(config) => clickhouse(&part, config, self.print_sql, output)?,
+                SinkConfig::Parquet(config) => lake(&part, config, self.print_sql, output)?,
             }
         }
         Ok(outcome)
@@ -239,6 +243,51 @@ fn clickhouse(part: &str, config: &ClickHouseSinkConfig, print: bool, output: Ou
             "{part}: its tables are made when rollcall starts; for an administrator: rollcall setup --print-sql"
         )),
     }
+}
+
+/// What a lake takes: nothing is made in a bucket that is somebody else's, so the rights are only shown.
+fn lake(part: &str, config: &ParquetSinkConfig, print: bool, output: Output) -> Result<(), Failure> {
+    let Location::Bucket { bucket, prefix } = Location::parse(&config.bucket)? else { return Ok(()) };
+    if !print {
+        let text = format!(
+            "{part}: writes to s3://{bucket}/{prefix} when rollcall starts; the rights it needs: rollcall setup --print-sql"
+        );
+        return if output.json { Ok(()) } else { output.line(&text) };
+    }
+    let policy = lake_policy(&bucket, &prefix)
+        .map_err(|error| Failure::job(format!("can't write a policy: {error}")))?;
+    if output.json {
+        output.json_line(&Line::Left { part, left: &policy })
+    } else {
+        show_comments(
+            part,
+            std::iter::once((
+                "the IAM policy of whoever writes and compacts the lake:",
+                Some(policy.as_str()),
+            )),
+            output,
+        )
+    }
+}
+
+/// The least that a writer of a lake needs, as AWS writes it.
+fn lake_policy(bucket: &str, prefix: &str) -> Result<String, serde_json::Error> {
+    let below = if prefix.is_empty() { "*".to_owned() } else { format!("{prefix}/*") };
+    serde_json::to_string_pretty(&json!({
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Action": ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"],
+                "Resource": format!("arn:aws:s3:::{bucket}/{below}"),
+            },
+            {
+                "Effect": "Allow",
+                "Action": ["s3:ListBucket", "s3:ListBucketMultipartUploads"],
+                "Resource": format!("arn:aws:s3:::{bucket}"),
+            },
+        ],
+    }))
 }
 
 fn show(part: &str, statements: &[String], output: Output) -> Result<(), Failure> {

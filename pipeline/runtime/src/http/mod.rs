@@ -48,7 +48,10 @@ pub(crate) struct App {
     pub(crate) stores: RosterStores,
     pub(crate) admin: Admin,
     pub(crate) sources: BTreeMap<String, mpsc::Sender<SourceCommand>>,
+    /// The sinks that answer checks, and whether they list members.
     pub(crate) sinks: Vec<(String, bool)>,
+    /// The sinks that are archives.
+    pub(crate) lakes: BTreeSet<String>,
     pub(crate) members: Option<ListMembers>,
     pub(crate) mirror: Option<Mirror>,
     /// One permit per preview under way.

@@ -38,6 +38,14 @@ pub(super) async fn begin(
     Json(body): Json<ReplayBody>,
 ) -> Answer {
     known(&app, &sink)?;
+    if app.lakes.contains(&sink) {
+        let why = format!(
+            "sink {sink} is a lake: it lists every commit once, and what is listed isn't written again"
+        );
+        return Err(Refusal::new(StatusCode::CONFLICT, why).repair(format!(
+            "`rollcall lake verify` says whether something is missing; `rollcall rebuild {sink}` begins it anew"
+        )));
+    }
     let wanted = wanted(&body)?;
     let same = |replay: &replay::Replay| replay.wanted == wanted;
     let is_underway = replay::underway(&*app.log).await?.get(&sink).is_some_and(|(replay, _)| same(replay));
@@ -124,10 +132,12 @@ fn unknown(sink: &str, tasks: &[String]) -> Refusal {
 
 /// Refuses a sink that there isn't, naming those there are.
 pub(super) fn known(app: &App, sink: &str) -> Result<(), Refusal> {
-    if app.sinks.iter().any(|(name, _)| name == sink) {
+    let mut names = app.sinks.iter().map(|(name, _)| name).chain(&app.lakes);
+    if names.any(|name| name == sink) {
         return Ok(());
     }
-    let tasks: Vec<_> = app.sinks.iter().map(|(name, _)| crate::sink_task::name(name)).collect();
+    let names = app.sinks.iter().map(|(name, _)| name).chain(&app.lakes);
+    let tasks: Vec<_> = names.map(|name| crate::sink_task::name(name)).collect();
     Err(unknown(sink, &tasks))
 }
 

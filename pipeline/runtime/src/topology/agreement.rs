@@ -75,7 +75,7 @@ impl Agreement {
             sinks: topology
                 .sinks
                 .iter()
-                .map(|(name, sink)| (name.clone(), part(sink.type_name(), None, sink.url())))
+                .map(|(name, sink)| (name.clone(), part(sink.type_name(), None, &sink.url())))
                 .collect(),
         }
     }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::dynamodb::DynamoDbSourceConfig;
 use super::kafka::KafkaLogConfig;
+use super::parquet::ParquetSinkConfig;
 use super::reader::{Reader, Section};
 use super::schema::{Key, Kind, Need, Shape, choice, object, prose, section};
 use super::secret::{ClickHouseUrl, Secret};
@@ -47,13 +48,14 @@ pub const DEFAULT_RECONCILE_MS: u64 = 60_000;
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
 
 pub(super) const HOUR_MS: u64 = 3_600_000;
+pub(super) const DAY_MS: u64 = 24 * HOUR_MS;
 const YEAR_MS: u64 = 366 * 24 * HOUR_MS;
 const POSTGRES: Kind = Kind::Url { schemes: &["postgres", "postgresql"], embedded: false };
 const CLICKHOUSE: Kind = Kind::Url { schemes: &["http", "https"], embedded: true };
 const PRESET: Kind = Kind::Choice(&["native", "flagsmith"]);
 pub(super) const NAME_PATTERN: &str = "^[a-z][a-z0-9_-]{0,31}$";
 pub(super) const SOURCE_TYPES: &[&str] = &["postgres", "dynamodb"];
-pub(super) const SINK_TYPES: &[&str] = &["clickhouse", "counts"];
+pub(super) const SINK_TYPES: &[&str] = &["clickhouse", "counts", "parquet"];
 pub(super) const LOG_TYPES: &[&str] = &["embedded", "kafka"];
 pub(super) const GATE_MODES: &[&str] = &["on", "off", "exclude"];
 pub(super) const GATE_DEFAULTS: &[&str] = &["on", "off"];
@@ -281,6 +283,8 @@ pub enum SinkConfig {
     ClickHouse(ClickHouseSinkConfig),
     /// Counts in Postgres.
     Counts(CountsSinkConfig),
+    /// The lake.
+    Parquet(Box<ParquetSinkConfig>),
 }
 
 impl SinkConfig {
@@ -290,49 +294,19 @@ impl SinkConfig {
         match self {
             Self::ClickHouse(_) => "clickhouse",
             Self::Counts(_) => "counts",
+            Self::Parquet(_) => "parquet",
         }
     }
     /// Where it is, with what may be secret.
     #[must_use]
-    pub(super) fn url(&self) -> &str {
+    pub(super) fn url(&self) -> String {
         match self {
             Self::ClickHouse(sink) => match &sink.url {
-                ClickHouseUrl::Embedded => "",
-                ClickHouseUrl::Http(url) => url.expose(),
+                ClickHouseUrl::Embedded => String::new(),
+                ClickHouseUrl::Http(url) => url.expose().to_owned(),
             },
-            Self::Counts(sink) => sink.url.expose(),
-        }
-    }
-    /// The longest a record waits for its batch, in milliseconds.
-    #[must_use]
-    pub const fn flush_age_ms(&self) -> u64 {
-        match self {
-            Self::ClickHouse(sink) => sink.flush_age_ms,
-            Self::Counts(sink) => sink.flush_age_ms,
-        }
-    }
-    /// Records that make a batch full.
-    #[must_use]
-    pub const fn flush_rows(&self) -> u32 {
-        match self {
-            Self::ClickHouse(sink) => sink.flush_rows,
-            Self::Counts(sink) => sink.flush_rows,
-        }
-    }
-    /// Bytes that make a batch full.
-    #[must_use]
-    pub const fn flush_bytes(&self) -> u64 {
-        match self {
-            Self::ClickHouse(sink) => sink.flush_bytes,
-            Self::Counts(sink) => sink.flush_bytes,
-        }
-    }
-    /// How often it compares itself with other writers, in milliseconds; `None` when nobody else writes there.
-    #[must_use]
-    pub const fn reconcile_ms(&self) -> Option<u64> {
-        match self {
-            Self::ClickHouse(_) => None,
-            Self::Counts(sink) => Some(sink.reconcile_ms),
+            Self::Counts(sink) => sink.url.expose().to_owned(),
+            Self::Parquet(sink) => sink.url(),
         }
     }
 }
@@ -352,6 +326,7 @@ pub(super) fn json_schema() -> Value {
     let dynamodb = |written| object(&DynamoDbSourceConfig::SHAPE, Some(("dynamodb", written)));
     let clickhouse = |written| object(&ClickHouseSinkConfig::SHAPE, Some(("clickhouse", written)));
     let counts = |written| object(&CountsSinkConfig::SHAPE, Some(("counts", written)));
+    let parquet = |written| object(&ParquetSinkConfig::SHAPE, Some(("parquet", written)));
     let names = json!({"pattern": NAME_PATTERN, "not": {"enum": ["topology", "roster"]}});
     let doc = |shape: &Shape, name: &str| {
         shape.keys.iter().find(|key| key.name == name).map_or(String::new(), |key| prose(key.doc))
@@ -390,8 +365,8 @@ pub(super) fn json_schema() -> Value {
                 "type": "object",
                 "description": doc(&ROOT, "sinks"),
                 "propertyNames": names,
-                "properties": {"clickhouse": clickhouse(false), "counts": counts(false)},
-                "additionalProperties": {"oneOf": [clickhouse(true), counts(true)]},
+                "properties": {"clickhouse": clickhouse(false), "counts": counts(false), "parquet": parquet(false)},
+                "additionalProperties": {"oneOf": [clickhouse(true), counts(true), parquet(true)]},
             },
             "http": object(&HttpConfig::SHAPE, None),
         },

@@ -12,6 +12,7 @@ mod agreement;
 mod config;
 mod dynamodb;
 mod kafka;
+mod parquet;
 mod reader;
 mod schema;
 mod secret;
@@ -24,6 +25,8 @@ mod tests;
 mod tests_dynamodb;
 #[cfg(test)]
 mod tests_kafka;
+#[cfg(test)]
+mod tests_parquet;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -43,6 +46,7 @@ pub use config::{
 };
 pub use dynamodb::DynamoDbSourceConfig;
 pub use kafka::{KafkaKeys, KafkaLogConfig, KafkaSasl, KafkaTls, SchemaRegistry};
+pub use parquet::ParquetSinkConfig;
 pub use secret::{ClickHouseUrl, Secret};
 
 use rollcall_model::SourceName;
@@ -134,6 +138,11 @@ impl Topology {
                         *file = folder.join(&*file).to_string_lossy().into_owned();
                     }
                 }
+            }
+        }
+        for sink in self.sinks.values_mut() {
+            if let SinkConfig::Parquet(sink) = sink {
+                sink.root_at(folder);
             }
         }
         self

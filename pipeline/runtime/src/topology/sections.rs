@@ -12,6 +12,7 @@ use super::config::{
 };
 use super::dynamodb::{self, DynamoDbSourceConfig};
 use super::kafka;
+use super::parquet::{self, ParquetSinkConfig};
 use super::reader::{Reader, Section, join};
 use super::schema::{Kind, prose};
 use super::secret::ClickHouseUrl;
@@ -42,6 +43,8 @@ pub(super) fn read(reader: &mut Reader<'_>, root: &Node) -> Option<Topology> {
     let topology = Topology { log: log?, sources: sources?, gates: gates?, sinks: sinks?, http: http? };
     check_spread(reader, &section, &topology);
     dynamodb::check_together(reader, &section, &topology.sources);
+    let is_shared = matches!(topology.log, LogConfig::Kafka(_));
+    parquet::check_together(reader, &section, &topology.sinks, is_shared);
     Some(topology)
 }
 
@@ -159,14 +162,23 @@ fn read_source(reader: &mut Reader<'_>, at: At, name: &str, node: &Node) -> Opti
 
 fn read_sink(reader: &mut Reader<'_>, at: At, name: &str, node: &Node) -> Option<SinkConfig> {
     let path = join("sinks", name);
-    if kind(reader, at, node, &path, name, SINK_TYPES)? == "clickhouse" {
-        let section = reader.section(at, node, &path, &ClickHouseSinkConfig::SHAPE, &["type"])?;
-        let sink = ClickHouseSinkConfig::read(reader, &section)?;
-        check_clickhouse(reader, at, &path, &sink);
-        Some(SinkConfig::ClickHouse(sink))
-    } else {
-        let section = reader.section(at, node, &path, &CountsSinkConfig::SHAPE, &["type"])?;
-        CountsSinkConfig::read(reader, &section).map(SinkConfig::Counts)
+    match kind(reader, at, node, &path, name, SINK_TYPES)? {
+        "clickhouse" => {
+            let section = reader.section(at, node, &path, &ClickHouseSinkConfig::SHAPE, &["type"])?;
+            let sink = ClickHouseSinkConfig::read(reader, &section)?;
+            check_clickhouse(reader, at, &path, &sink);
+            Some(SinkConfig::ClickHouse(sink))
+        }
+        "parquet" => {
+            let section = reader.section(at, node, &path, &ParquetSinkConfig::SHAPE, &["type"])?;
+            let sink = ParquetSinkConfig::read(reader, &section)?;
+            parquet::check(reader, at, &path, &sink);
+            Some(SinkConfig::Parquet(Box::new(sink)))
+        }
+        _ => {
+            let section = reader.section(at, node, &path, &CountsSinkConfig::SHAPE, &["type"])?;
+            CountsSinkConfig::read(reader, &section).map(SinkConfig::Counts)
+        }
     }
 }
 

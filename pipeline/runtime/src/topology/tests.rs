@@ -59,7 +59,7 @@ fn the_example_of_the_design_is_read_whole() {
     assert_eq!((&sink.url, sink.preset), (&ClickHouseUrl::Embedded, Preset::Flagsmith));
     let SinkConfig::Counts(sink) = &topology.sinks["counts"] else { panic!("a counts sink") };
     assert_eq!(sink.url.expose(), "postgres://rollcall:hunter2@db.example:5432/flags");
-    assert_eq!(topology.sinks["counts"].flush_age_ms(), 20);
+    assert_eq!(sink.flush_age_ms, 20);
     assert_eq!(topology.http.listen.to_string(), "127.0.0.1:8080");
 }
 
@@ -83,7 +83,7 @@ sources:
   core: { type: postgres, platform: flagsmth, url: ${NOT_SET}, slot: "Roll Call", page_rows: 0 }
 gates: { organisations: { 17: maybe } }
 sinks:
-  lake: { type: parquet }
+  lake: { type: parket }
   counts: { url: "postgres://rollcall:hunter2@db.example/flags" }
 http: { listen: 0.0.0.0:8080 }
 extra: 1
@@ -100,7 +100,7 @@ extra: 1
          first, found 'Roll Call'",
         "8:94: sources.core.page_rows: '0' is out of range: 1 to 1000000",
         "9:31: gates.organisations.17: expected on or off or exclude, found 'maybe'",
-        "11:17: sinks.lake.type: unknown type 'parquet'\n  repair: use one of: clickhouse, counts",
+        "11:17: sinks.lake.type: unknown type 'parket'\n  repair: did you mean 'parquet'?",
         "12:18: sinks.counts.url: a password stands in the URL in clear\n  repair: put it in an environment variable: \
          …://user:${PASSWORD}@host… or the whole URL: ${URL}",
         "13:1: http.token: is required: http.listen 0.0.0.0:8080 is reachable from elsewhere and shows personal \
