@@ -60,6 +60,12 @@ pub(crate) struct TaskStatus {
     /// Records per second, lately.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) records_per_second: Option<f64>,
+    /// What a lake has read that is in no file yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) buffered_bytes: Option<u64>,
+    /// When a lake last listed files, since it started; microseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) listed_at_us: Option<i64>,
     /// The replay of a sink.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) replay: Option<ReplaySum>,

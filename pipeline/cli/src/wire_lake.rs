@@ -7,7 +7,7 @@ use rollcall_aws::{AwsConfig, Credentials};
 use rollcall_model::{Archive, Fault};
 use rollcall_runtime::topology::ParquetSinkConfig;
 use rollcall_runtime::{LakeBounds, LakeWiring};
-use rollcall_sink_parquet::{Compression, LakeConfig, Location};
+use rollcall_sink_parquet::{Compression, LakeConfig, LakeSink, Location};
 
 /// Above so much a file goes up in parts, each of which can fail and be sent again alone.
 const PART_BYTES: u64 = 16 << 20;
@@ -52,7 +52,7 @@ pub(crate) fn lake(name: &str, config: &ParquetSinkConfig, folder: &Path) -> Res
         name: name.to_owned(),
         start: Box::new(move || {
             let settings = settings.clone();
-            Box::pin(async move { open(&settings) })
+            Box::pin(async move { Ok(Box::new(LakeSink::new(settings)) as Box<dyn Archive>) })
         }),
         bounds: LakeBounds {
             age: Duration::from_millis(config.flush_age_ms),
@@ -60,8 +60,4 @@ pub(crate) fn lake(name: &str, config: &ParquetSinkConfig, folder: &Path) -> Res
             buffer_bytes: config.buffer_bytes,
         },
     })
-}
-
-fn open(settings: &LakeConfig) -> Result<Box<dyn Archive>, Fault> {
-    Err(Fault::bug(format!("sinks.{}: this build writes no lake", settings.name)))
 }

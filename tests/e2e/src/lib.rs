@@ -2,10 +2,12 @@
 //! the platform's edge beside it: a table of identities with what writes to it.
 
 pub mod edge;
+pub mod lake;
 pub mod sets;
 pub mod table;
 pub mod worker;
 
 pub use edge::{Edge, EdgeLoad};
+pub use lake::Lake;
 pub use table::{TABLE, Table};
 pub use worker::{Failure, Worker};

@@ -56,6 +56,12 @@ impl Worker {
         self.variables.push((name.to_owned(), value.to_owned()));
     }
 
+    /// What it was given of a variable.
+    #[must_use]
+    pub fn variable(&self, name: &str) -> Option<String> {
+        self.variables().find(|(known, _)| *known == name).map(|(_, value)| value.to_owned())
+    }
+
     fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
         self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }

@@ -12,7 +12,8 @@ use rollcall_model::time::utc;
 /// Show what each task does, where it stands and how far it is behind
 ///
 /// JSON lines, told apart by `kind`: `log` {log_id, partitions, parked}; `task` {task, state, worker?, error?,
-/// repair?, position?, lag_bytes?, lag_seconds?, lag_records?, restored_records?, records_per_second?, replay? {replayed, total}}; `source` {name, as_of_us, backfill? {id, state,
+/// repair?, position?, lag_bytes?, lag_seconds?, lag_records?, restored_records?, records_per_second?, buffered_bytes?, listed_at_us?,
+/// replay? {replayed, total}}; `source` {name, as_of_us, backfill? {id, state,
 /// done_through, rows}, backfill_done?}; `fill` {partition, jobs}. Exits with 1 when a task has failed.
 #[derive(Debug, Args)]
 pub(super) struct Status {}
@@ -61,6 +62,10 @@ fn print(output: Output, status: &Answer) -> Result<(), Failure> {
     }
     for (task, replay) in status.tasks.iter().filter_map(|task| Some((&task.task, task.replay.as_ref()?))) {
         output.line(&format!("\n{task} is replaying: {} of {} records", replay.replayed, replay.total))?;
+    }
+    for (task, waiting) in status.tasks.iter().filter_map(|task| Some((task, task.buffered_bytes?))) {
+        let (waiting, listed) = (bytes(waiting), or_dash(task.listed_at_us.map(utc)));
+        output.line(&format!("\n{}: {waiting} wait to become files; last listed {listed}", task.task))?;
     }
     for source in &status.sources {
         output.line(&format!("\nsource {}: as of {}", source.name, or_dash(source.as_of_us.map(utc))))?;

@@ -10,6 +10,7 @@ mod scene;
 
 use cluster::{Cluster, FAULTS, Fault};
 use edge::EdgeSetting;
+use rollcall_e2e::Lake;
 use rollcall_test_servers::PgVersion;
 use scene::{Scene, Setting};
 
@@ -30,13 +31,15 @@ fn seeds() -> Vec<u64> {
 }
 
 /// C01–C03, C08: at least 20 kills at random moments and at every failpoint, under load; then Postgres, ClickHouse,
-/// the topics and the reference engine say the same.
+/// the topics, the files of the lake and the reference engine say the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c08_killed_twenty_times_under_load_it_ends_as_the_oracle_says() {
     let _stage = STAGE.lock().await;
     for seed in seeds() {
         println!("CRASH_SEED={seed}");
-        let mut scene = Scene::start(PgVersion::V15, seed).await.unwrap();
+        let lake = Some(Lake::start());
+        let setting = Setting { version: PgVersion::V15, seed, cluster: None, edge: None, lake };
+        let mut scene = Scene::set(setting).await.unwrap();
         scene.kill_under_load(21).await.unwrap();
         scene.come_to_rest().await.unwrap();
         scene.assert_exact().await.unwrap();
@@ -65,6 +68,7 @@ async fn c08_three_workers_on_kafka_end_as_the_oracle_says() {
             seed,
             cluster: Some(Cluster::start(3)),
             edge: None,
+            lake: None,
         })
         .await
         .unwrap();
@@ -82,7 +86,7 @@ async fn c83_core_and_edge_end_as_the_oracle_says() {
     for seed in seeds() {
         println!("CRASH_SEED={seed}");
         let edge = Some(EdgeSetting::on_dynamodb_local(ITEMS));
-        let setting = Setting { version: PgVersion::V15, seed, cluster: None, edge };
+        let setting = Setting { version: PgVersion::V15, seed, cluster: None, edge, lake: None };
         let mut scene = Scene::set(setting).await.unwrap();
         scene.kill_under_load(10).await.unwrap();
         scene.migrate().await.unwrap();
@@ -99,7 +103,7 @@ async fn c83_three_workers_share_the_shards_and_end_as_the_oracle_says() {
     for seed in seeds() {
         println!("CRASH_SEED={seed}");
         let (cluster, edge) = (Some(Cluster::start(3)), Some(EdgeSetting::on_ministack(ITEMS_ON_KAFKA)));
-        let setting = Setting { version: PgVersion::V15, seed, cluster, edge };
+        let setting = Setting { version: PgVersion::V15, seed, cluster, edge, lake: None };
         let mut scene = Scene::set(setting).await.unwrap();
         scene.suffer(&[Fault::Kill, Fault::Zombie]).await.unwrap();
         scene.migrate().await.unwrap();

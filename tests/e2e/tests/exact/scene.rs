@@ -8,7 +8,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rollcall_e2e::sets::{self, assert_same};
-use rollcall_e2e::{Failure, Worker};
+use rollcall_e2e::{Failure, Lake, Worker, lake};
 use rollcall_kit::flagsmith::{Load, Scale, World, create_schema, populate};
 use rollcall_kit::oracle;
 use rollcall_test_servers::{ClickHouse, PgVersion, Postgres};
@@ -28,6 +28,9 @@ pub(crate) const FAILPOINTS: [&str; 7] = [
     "roster-stored",
     "sink-written",
 ];
+/// Those of a lake: each comes once per file, so within the first few.
+pub(crate) const LAKE_FAILPOINTS: [&str; 3] = ["lake-planned", "lake-uploaded", "lake-listed"];
+const LAKE_PATIENCE: Duration = Duration::from_secs(60);
 const WRITERS: usize = 3;
 /// The organisation whose gate is off.
 const GATED_OFF: i32 = 3;
@@ -40,6 +43,8 @@ pub(crate) struct Setting {
     pub(crate) cluster: Option<Cluster>,
     /// DynamoDB, with so much in it.
     pub(crate) edge: Option<EdgeSetting>,
+    /// A lake beside the other sinks.
+    pub(crate) lake: Option<Lake>,
 }
 
 pub(crate) struct Scene {
@@ -52,6 +57,8 @@ pub(crate) struct Scene {
     pub(crate) cluster: Option<Cluster>,
     /// What lives at the edge.
     pub(crate) edge: Option<EdgeSetting>,
+    /// The bucket of the lake.
+    pub(crate) lake: Option<Lake>,
     pub(crate) stop: Arc<AtomicBool>,
     pub(crate) steps: Arc<AtomicU64>,
     pub(crate) writers: Vec<JoinHandle<()>>,
@@ -59,12 +66,12 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) async fn start(version: PgVersion, seed: u64) -> Result<Self, Failure> {
-        Self::set(Setting { version, seed, cluster: None, edge: None }).await
+        Self::set(Setting { version, seed, cluster: None, edge: None, lake: None }).await
     }
 
     /// With the embedded log and one worker, or on Kafka with several.
     pub(crate) async fn set(setting: Setting) -> Result<Self, Failure> {
-        let Setting { version, seed, cluster, mut edge } = setting;
+        let Setting { version, seed, cluster, mut edge, lake } = setting;
         let postgres = Postgres::start(version, &[]);
         let clickhouse = ClickHouse::temporary();
         let client = connect(&postgres).await?;
@@ -89,9 +96,10 @@ impl Scene {
              heartbeat_ms: 500, large_transaction_rows: 1000 }}\n{more}\
              gates: {{ default: on, organisations: {{ {GATED_OFF}: off }} }}\n\
              sinks:\n  clickhouse: {{ type: clickhouse, url: \"{}\", flush_age_ms: 200 }}\n  \
-             counts: {{ type: counts, url: \"{url}\", preset: flagsmith }}\n\
+             counts: {{ type: counts, url: \"{url}\", preset: flagsmith }}\n{}\
              http: {{ listen: \"HTTP\" }}\n",
-            clickhouse.url()
+            clickhouse.url(),
+            lake.as_ref().map_or_else(String::new, |lake| lake.sink(&lake.s3.url()))
         );
         let logs = match &cluster {
             None => vec!["{ type: embedded, path: ./data, partitions: 4 }".to_owned()],
@@ -101,6 +109,9 @@ impl Scene {
         for (number, log) in logs.iter().enumerate() {
             let mut worker = Worker::new(&format!("rollcall: 1\nlog: {log}\n{rest}"))?;
             EdgeSetting::let_in(&mut worker);
+            if let Some(lake) = &lake {
+                lake.let_in(&mut worker);
+            }
             workers.push(if cluster.is_some() { worker.named(&format!("w{number}")) } else { worker });
         }
         let (code, _, said) = workers[0].say(&["setup"]).await?;
@@ -113,6 +124,7 @@ impl Scene {
             workers,
             cluster,
             edge,
+            lake,
             stop: Arc::new(AtomicBool::new(false)),
             steps: Arc::new(AtomicU64::new(0)),
             writers: Vec::new(),
@@ -146,22 +158,35 @@ impl Scene {
     /// Kills the worker so often, in turn at a failpoint and at a random moment.
     pub(crate) async fn kill_under_load(&mut self, kills: usize) -> Result<(), Failure> {
         for kill in 0..kills {
-            let at = (kill % 3 != 2).then(|| {
-                let point = FAILPOINTS[(kill / 3 * 2 + kill % 3) % FAILPOINTS.len()];
-                format!("{point}:{}", self.rng.random_range(1..40))
-            });
+            let at = (kill % 3 != 2).then(|| self.failpoint(kill / 3 * 2 + kill % 3));
+            let of_lake = at.as_ref().is_some_and(|at| at.starts_with("lake-"));
             let worker = &mut self.workers[0];
             worker.start(at.as_deref())?;
             let patience = Duration::from_millis(self.rng.random_range(400..4_000));
+            // What is written all the while becomes files all the while.
+            let patience = if of_lake { LAKE_PATIENCE } else { patience };
             let deadline = tokio::time::Instant::now() + patience;
             // A failpoint ends it by itself; where it doesn't come to it in time, kill -9 does.
             while tokio::time::Instant::now() < deadline && worker.ended()?.is_none() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             must_not_end_by_itself(worker)?;
+            assert!(!of_lake || worker.ended()?.is_some(), "it never came to {at:?}:\n{}", worker.log_tail());
             worker.kill9().await?;
         }
         Ok(())
+    }
+
+    /// A failpoint, each in turn; those of the lake first.
+    fn failpoint(&mut self, number: usize) -> String {
+        let of_lake: &[&str] = if self.lake.is_some() { &LAKE_FAILPOINTS } else { &[] };
+        let number = number % (of_lake.len() + FAILPOINTS.len());
+        match of_lake.get(number) {
+            Some(point) => format!("{point}:{}", self.rng.random_range(1..5)),
+            None => {
+                format!("{}:{}", FAILPOINTS[number - of_lake.len()], self.rng.random_range(1..40))
+            }
+        }
     }
 
     /// Ends the load and waits until everything written is counted.
@@ -219,7 +244,26 @@ impl Scene {
         assert_same("membership-changes", &sets::sum_of_changes(&self.workers[0]).await?, &expected);
         let expected_counts = expected.iter().map(|(pair, members)| (*pair, members.len() as i64)).collect();
         assert_eq!(sets::platform_counts(&client).await?, expected_counts, "the platform's count rows");
+        self.assert_lake(&expected).await?;
         self.assert_unsupported(&gated, raised).await
+    }
+
+    /// The files hold every event of the topic once; the newest image and set of each identity in them are those that
+    /// ClickHouse and the oracle have.
+    async fn assert_lake(&self, expected: &sets::Members) -> Result<(), Failure> {
+        let Some(lake) = &self.lake else { return Ok(()) };
+        Lake::wait_until_listed(&self.workers[0]).await?;
+        assert_same("the lake", &lake.members(&self.clickhouse).await?, expected);
+        let images = lake.images(&self.clickhouse).await?;
+        lake::assert_same_images(&images, &lake::clickhouse_images(&self.clickhouse).await?);
+        let (_, lines) =
+            self.workers[0].ask(&["topic", "tail", "membership-changes", "--from", "beginning"]).await?;
+        let events: BTreeSet<String> =
+            lines.iter().filter_map(|line| Some(line["value"]["event_id"].as_str()?.to_owned())).collect();
+        assert_eq!(lake.events(&self.clickhouse).await?, events, "events in the lake and in the topic");
+        let (code, lines) = self.workers[0].ask(&["lake", "verify"]).await?;
+        assert_eq!(code, 0, "lake verify: {lines:#?}");
+        Ok(())
     }
 
     /// The unsupported segments are those made to be, no more and no fewer, and each raises in the reference too.

@@ -9,6 +9,7 @@ mod edge_stage;
 mod edge_trouble;
 mod export;
 mod gates;
+mod lake;
 mod misconfigured;
 mod moving;
 mod oddities;

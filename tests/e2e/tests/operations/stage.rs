@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use rollcall_e2e::{Failure, Worker};
+use rollcall_e2e::{Failure, Lake, Worker};
 use rollcall_kit::flagsmith::{Load, Scale, World, create_schema, populate};
 use rollcall_kit::oracle;
 use rollcall_test_servers::{ClickHouse, PgVersion, Postgres};
@@ -21,6 +21,8 @@ const SCALE: Scale = Scale {
     traits_per_identity: 4,
     unsupported: true,
 };
+/// The log of a stage that needs no other.
+pub(crate) const LOG: &str = "{ type: embedded, path: ./data, partitions: 2 }";
 pub(crate) const POLL: Duration = Duration::from_millis(50);
 /// How long anything that should happen may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
@@ -42,17 +44,33 @@ pub(crate) struct Stage {
 impl Stage {
     /// A platform with its worker set up and not yet started.
     pub(crate) async fn set(seed: u64) -> Result<Self, Failure> {
-        Self::set_on(seed, "{ type: embedded, path: ./data, partitions: 2 }").await
+        Self::set_on(seed, LOG).await
     }
 
     /// The same on a log of one's own choice.
     pub(crate) async fn set_on(seed: u64, log: &str) -> Result<Self, Failure> {
+        Self::set_beside(seed, log, None).await
+    }
+
+    /// The same with a lake beside its sinks, as its line in the topology says.
+    pub(crate) async fn set_beside(
+        seed: u64,
+        log: &str,
+        lake: Option<(&Lake, String)>,
+    ) -> Result<Self, Failure> {
         let postgres = Postgres::start(PgVersion::V15, &[]);
         let clickhouse = ClickHouse::temporary();
         let client = connect(&postgres).await?;
         create_schema(&client).await?;
         let world = populate(&client, SCALE, seed).await?;
-        let worker = Worker::new(&topology(log, &postgres, &clickhouse))?;
+        let mut text = topology(log, &postgres, &clickhouse);
+        if let Some((_, sink)) = &lake {
+            text = text.replace("http: {", &format!("{sink}http: {{"));
+        }
+        let mut worker = Worker::new(&text)?;
+        if let Some((lake, _)) = lake {
+            lake.let_in(&mut worker);
+        }
         let (code, _, said) = worker.say(&["setup"]).await?;
         assert_eq!(code, 0, "rollcall setup: {said}");
         let unsupported = world.unsupported.iter().copied().map(i64::from).collect();
