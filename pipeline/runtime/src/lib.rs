@@ -10,6 +10,8 @@
 //! Every arrow is the log. A task that fails stops nobody else; a task that is dropped lost nothing.
 
 pub mod admin;
+mod archives;
+mod bootstrap;
 mod catalog_feed;
 mod clock;
 pub mod counts_feed;
@@ -24,12 +26,16 @@ mod peers;
 mod preview;
 mod read_to_end;
 mod reader_task;
+#[cfg(test)]
+mod rebuild_tests;
 mod replay;
 pub mod roster_store;
 mod roster_task;
+mod sink_quarantine;
 mod sink_task;
 mod source_task;
 mod spread;
+mod store_rebuild;
 mod stream;
 mod stream_task;
 #[cfg(test)]
@@ -44,7 +50,7 @@ mod worker;
 pub use whence::Whence;
 pub use wiring::{
     AcceptLoss, BeginStream, FlushBounds, ItemSourceWiring, JoinWorkers, ListMembers, MembersRequest, Mirror,
-    ReadCandidates, ReaderStart, SiftIdentities, SinkWiring, SourceWiring, StartBackfill, StartReader,
-    StartSink, StartSource, Wiring,
+    OpenArchive, ReadCandidates, ReaderStart, SiftIdentities, SinkWiring, SourceWiring, StartBackfill,
+    StartReader, StartSink, StartSource, Wiring,
 };
 pub use worker::{Shutdown, run};
