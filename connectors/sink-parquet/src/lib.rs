@@ -6,5 +6,6 @@
 //! ```
 
 mod config;
+pub mod file;
 
 pub use config::{Compression, LakeConfig, Location};

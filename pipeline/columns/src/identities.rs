@@ -29,8 +29,9 @@ pub fn identities_batch<'a>(
     rows.finish()
 }
 
+/// Columns while they are filled.
 #[derive(Default)]
-struct Rows {
+pub(crate) struct Rows {
     environment_id: StringBuilder,
     id: StringBuilder,
     identifier: StringBuilder,
@@ -47,22 +48,29 @@ struct Rows {
 }
 
 /// What only a living identity has.
-struct Live<'a> {
+pub(crate) struct Live<'a> {
     identifier: &'a str,
     texts: TraitTexts,
+}
+
+impl<'a> Live<'a> {
+    /// What it has; `None` when it is gone, or was never whole.
+    pub(crate) fn of(record: &'a IdentityRecord) -> Result<Option<Self>, Fault> {
+        match (&record.state, record.deleted) {
+            (IdentityState::Live(image), false) => {
+                let texts =
+                    trait_texts(image).map_err(|e| Fault::bug("traits don't serialise").from_source(e))?;
+                Ok(Some(Self { identifier: &image.identifier, texts }))
+            }
+            (IdentityState::Live(_) | IdentityState::Deleted | IdentityState::Pending { .. }, _) => Ok(None),
+        }
+    }
 }
 
 impl Rows {
     fn push_record(&mut self, record: &IdentityRecord) -> Result<(), Fault> {
         if let Some(environment_key) = &record.environment_key {
-            let live = match (&record.state, record.deleted) {
-                (IdentityState::Live(image), false) => Some(Live {
-                    identifier: &image.identifier,
-                    texts: trait_texts(image)
-                        .map_err(|e| Fault::bug("traits don't serialise").from_source(e))?,
-                }),
-                (IdentityState::Live(_) | IdentityState::Deleted | IdentityState::Pending { .. }, _) => None,
-            };
+            let live = Live::of(record)?;
             self.push(record, environment_key, live);
         }
         for left in &record.left_environment_keys {
@@ -74,7 +82,8 @@ impl Rows {
         Ok(())
     }
 
-    fn push(&mut self, record: &IdentityRecord, environment_key: &str, live: Option<Live<'_>>) {
+    /// Adds a row, deleted where there is nothing living.
+    pub(crate) fn push(&mut self, record: &IdentityRecord, environment_key: &str, live: Option<Live<'_>>) {
         self.environment_id.append_value(environment_key);
         self.id.append_value(record.id.to_string());
         self.is_deleted.append_value(u8::from(live.is_none()));
@@ -101,8 +110,14 @@ impl Rows {
         self.log_id.append_value(&record.log_id.0);
     }
 
-    fn finish(mut self) -> Result<RecordBatch, Fault> {
-        let columns: Vec<ArrayRef> = vec![
+    fn finish(self) -> Result<RecordBatch, Fault> {
+        RecordBatch::try_new(IDENTITIES.arrow(), self.columns())
+            .map_err(|e| Fault::bug("identity rows don't fit their Arrow schema").from_source(e))
+    }
+
+    /// The columns of [`IDENTITIES`].
+    pub(crate) fn columns(mut self) -> Vec<ArrayRef> {
+        vec![
             Arc::new(self.environment_id.finish()),
             Arc::new(self.id.finish()),
             Arc::new(self.identifier.finish()),
@@ -116,8 +131,6 @@ impl Rows {
             Arc::new(self.partition.finish()),
             Arc::new(self.seq.finish()),
             Arc::new(self.log_id.finish()),
-        ];
-        RecordBatch::try_new(IDENTITIES.arrow(), columns)
-            .map_err(|e| Fault::bug("identity rows don't fit their Arrow schema").from_source(e))
+        ]
     }
 }

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow_schema::{DataType, Field, Schema, TimeUnit};
+use arrow_array::builder::{ListBuilder, make_builder};
+use arrow_array::{
+    ArrayRef, StringArray, StructArray, TimestampMicrosecondArray, UInt8Array, UInt16Array, UInt64Array,
+};
+use arrow_schema::{DataType, Field, Fields, Schema, TimeUnit};
 
 /// The type of a column; none is nullable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,30 +21,87 @@ pub enum ColumnType {
     UInt16,
     /// 64 bits, unsigned.
     UInt64,
+    /// Any number of values.
+    List(&'static Self),
+    /// Fields beside one another.
+    Struct(&'static [Column]),
 }
 
 impl ColumnType {
     /// Its name in the schema files.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub fn name(self) -> String {
         match self {
-            Self::Utf8 => "utf8",
-            Self::TimestampUs => "timestamp[us, UTC]",
-            Self::UInt8 => "uint8",
-            Self::UInt16 => "uint16",
-            Self::UInt64 => "uint64",
+            Self::Utf8 => "utf8".to_owned(),
+            Self::TimestampUs => "timestamp[us, UTC]".to_owned(),
+            Self::UInt8 => "uint8".to_owned(),
+            Self::UInt16 => "uint16".to_owned(),
+            Self::UInt64 => "uint64".to_owned(),
+            Self::List(item) => format!("list<{}>", item.name()),
+            Self::Struct(columns) => {
+                let fields: Vec<_> =
+                    columns.iter().map(|c| format!("{}: {}", c.name, c.column_type.name())).collect();
+                format!("struct<{}>", fields.join(", "))
+            }
         }
     }
 
-    fn arrow(self) -> DataType {
+    /// The Arrow type.
+    #[must_use]
+    pub fn arrow(self) -> DataType {
         match self {
             Self::Utf8 => DataType::Utf8,
             Self::TimestampUs => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
             Self::UInt8 => DataType::UInt8,
             Self::UInt16 => DataType::UInt16,
             Self::UInt64 => DataType::UInt64,
+            Self::List(item) => DataType::List(Arc::new(item.element())),
+            Self::Struct(columns) => DataType::Struct(fields(columns)),
         }
     }
+
+    /// How many columns without parts it is, as Parquet stores it.
+    #[must_use]
+    pub fn leaves(self) -> usize {
+        match self {
+            Self::Utf8 | Self::TimestampUs | Self::UInt8 | Self::UInt16 | Self::UInt64 => 1,
+            Self::List(item) => item.leaves(),
+            Self::Struct(columns) => columns.iter().map(|c| c.column_type.leaves()).sum(),
+        }
+    }
+
+    /// The column in rows of an older version, which hasn't it: zero, no text, no values.
+    #[must_use]
+    pub fn absent(self, rows: usize) -> ArrayRef {
+        match self {
+            Self::Utf8 => Arc::new(StringArray::from_iter_values(std::iter::repeat_n("", rows))),
+            Self::TimestampUs => {
+                Arc::new(TimestampMicrosecondArray::from_value(0, rows).with_timezone("UTC"))
+            }
+            Self::UInt8 => Arc::new(UInt8Array::from_value(0, rows)),
+            Self::UInt16 => Arc::new(UInt16Array::from_value(0, rows)),
+            Self::UInt64 => Arc::new(UInt64Array::from_value(0, rows)),
+            Self::List(item) => {
+                let values = make_builder(&item.arrow(), 0);
+                let mut lists = ListBuilder::new(values).with_field(item.element());
+                (0..rows).for_each(|_| lists.append(true));
+                Arc::new(lists.finish())
+            }
+            Self::Struct(columns) => {
+                let values = columns.iter().map(|c| c.column_type.absent(rows)).collect();
+                Arc::new(StructArray::new(fields(columns), values, None))
+            }
+        }
+    }
+
+    /// The field of a list's values, named as Parquet's specification wants it.
+    pub(crate) fn element(self) -> Field {
+        Field::new("element", self.arrow(), false)
+    }
+}
+
+pub(crate) fn fields(columns: &[Column]) -> Fields {
+    columns.iter().map(|c| Field::new(c.name, c.column_type.arrow(), false)).collect()
 }
 
 /// A column.
@@ -67,13 +128,11 @@ impl TableSchema {
     /// The Arrow schema.
     #[must_use]
     pub fn arrow(&self) -> Arc<Schema> {
-        let fields: Vec<_> =
-            self.columns.iter().map(|c| Field::new(c.name, c.column_type.arrow(), false)).collect();
-        Arc::new(Schema::new(fields))
+        Arc::new(Schema::new(fields(self.columns)))
     }
 }
 
-const fn column(name: &'static str, column_type: ColumnType) -> Column {
+pub(crate) const fn column(name: &'static str, column_type: ColumnType) -> Column {
     Column { name, column_type }
 }
 
@@ -120,6 +179,7 @@ pub const MEMBERSHIPS: TableSchema = TableSchema {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lake::LAKE_TABLES;
 
     /// A published schema never changes: a new version is a new file.
     #[test]
@@ -127,6 +187,10 @@ mod tests {
         let files = [
             (IDENTITIES, include_str!("../../../schemas/arrow/identities.v1.json")),
             (MEMBERSHIPS, include_str!("../../../schemas/arrow/memberships.v1.json")),
+            (LAKE_TABLES[0].schema, include_str!("../../../schemas/arrow/lake_identities.v1.json")),
+            (LAKE_TABLES[1].schema, include_str!("../../../schemas/arrow/lake_memberships.v1.json")),
+            (LAKE_TABLES[2].schema, include_str!("../../../schemas/arrow/lake_membership_changes.v1.json")),
+            (LAKE_TABLES[3].schema, include_str!("../../../schemas/arrow/lake_segment_counts.v1.json")),
         ];
         for (schema, text) in files {
             let file: serde_json::Value = serde_json::from_str(text).expect("JSON");
@@ -142,7 +206,7 @@ mod tests {
                 })
                 .collect();
             let here: Vec<(String, String)> =
-                schema.columns.iter().map(|c| (c.name.into(), c.column_type.name().into())).collect();
+                schema.columns.iter().map(|c| (c.name.into(), c.column_type.name())).collect();
             assert_eq!(here, published, "{}", schema.name);
         }
     }

@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use rollcall_model::{Image, NonFinite, Traits, Value};
-use serde::de::{Deserialize, MapAccess, Visitor};
+use serde::de::{self, Deserialize, MapAccess, SeqAccess, Visitor};
 use serde::{Deserializer, Serialize};
 use serde_json::value::RawValue;
 
@@ -154,6 +154,66 @@ pub fn read_traits(
         traits.extend(serde_json::from_str::<Traits>(tagged)?);
     }
     Ok(traits)
+}
+
+/// The union of an image's traits and system traits as `trait_texts` wrote it, from the texts themselves.
+///
+/// # Errors
+/// [`TraitsError`] when they are not what [`trait_texts`] writes.
+pub(crate) fn read_texts(text: &str, tagged: &str) -> Result<Traits, TraitsError> {
+    let written: BTreeMap<String, Written> = serde_json::from_str(text)?;
+    let mut traits: Traits = written.into_iter().map(|(key, value)| (key, value.0)).collect();
+    if !tagged.is_empty() {
+        traits.extend(serde_json::from_str::<Traits>(tagged)?);
+    }
+    Ok(traits)
+}
+
+/// A value as it stands in `traits`.
+struct Written(Value);
+
+impl<'de> Deserialize<'de> for Written {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(WrittenVisitor)
+    }
+}
+
+struct WrittenVisitor;
+
+impl<'de> Visitor<'de> for WrittenVisitor {
+    type Value = Written;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a scalar, or a float's name in an array")
+    }
+    fn visit_bool<E>(self, b: bool) -> Result<Written, E> {
+        Ok(Written(Value::Bool(b)))
+    }
+    fn visit_i64<E>(self, n: i64) -> Result<Written, E> {
+        Ok(Written(Value::Int(n)))
+    }
+    fn visit_u64<E: de::Error>(self, n: u64) -> Result<Written, E> {
+        i64::try_from(n)
+            .map(|n| Written(Value::Int(n)))
+            .map_err(|_| E::custom("a number of more than 64 bits"))
+    }
+    fn visit_f64<E>(self, x: f64) -> Result<Written, E> {
+        Ok(Written(Value::Float(x)))
+    }
+    fn visit_str<E>(self, text: &str) -> Result<Written, E> {
+        Ok(Written(Value::Str(text.to_owned())))
+    }
+    fn visit_string<E>(self, text: String) -> Result<Written, E> {
+        Ok(Written(Value::Str(text)))
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Written, A::Error> {
+        let name: Option<String> = array.next_element()?;
+        let float = NonFinite::ALL.into_iter().find(|float| Some(float.text()) == name.as_deref());
+        match (float, array.next_element::<de::IgnoredAny>()?) {
+            (Some(float), None) => Ok(Written(Value::Float(float.value()))),
+            (Some(_) | None, _) => Err(de::Error::custom("an array names no float")),
+        }
+    }
 }
 
 /// The scalars of a nested object by their path. ClickHouse shows the path `a.b` as an object in an object, and a

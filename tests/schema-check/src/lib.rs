@@ -1,9 +1,10 @@
-//! Whether the schemas of topics still say what the last release said.
+//! Whether the schemas of topics and columns still say what the last release said.
 //!
 //! ```text
 //! schemas/topics/T.vN.json    ┐           ┌ json.rs  both ways for public topics, old records for internal ones
-//! schemas/avro/T.vN.avsc      ├─ check ──▶┤
-//! schemas/released/{topics,avro}/… ┘      └ avro.rs  both ways (Confluent's FULL)
+//! schemas/avro/T.vN.avsc      ├─ check ──▶┤ avro.rs  both ways (Confluent's FULL)
+//! schemas/arrow/T.vN.json     │           └ arrow.rs the same columns; a new version adds some at the end
+//! schemas/released/{topics,avro,arrow}/… ┘
 //!                                              ▼
 //!                                    findings: file, field, rule
 //! ```
@@ -12,15 +13,21 @@
 //! must be read (backward), and consumers were written for the old form (forward), knowing that they have to pass over
 //! fields that they don't know. A change that can't keep to this is a new version, `T.v2`, beside the old file.
 //!
-//! A release copies `topics` and `avro` into `released` (CONTRIBUTING.md); nothing else writes there. A topic is public
+//! A release copies `topics`, `avro` and `arrow` into `released` (CONTRIBUTING.md); nothing else writes there. A topic is public
 //! if it has an Avro schema.
 
+mod arrow;
 mod avro;
 mod json;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
+
+use arrow::Step;
+
+/// The folders of schemas, and how their files end.
+const KINDS: [(&str, &str); 3] = [("topics", "json"), ("avro", "avsc"), ("arrow", "json")];
 
 /// What must not be.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -62,7 +69,7 @@ pub fn check(schemas: &Path) -> std::io::Result<Vec<Finding>> {
         .keys()
         .filter_map(|file| Some(version_of(file)?.0.to_owned()))
         .collect();
-    for (kind, ending) in [("topics", "json"), ("avro", "avsc")] {
+    for (kind, ending) in KINDS {
         let now = folder(&schemas.join(kind))?;
         let released = folder(&schemas.join("released").join(kind))?;
         let mut find = |file: &str, field: String, rule: String| {
@@ -78,6 +85,11 @@ pub fn check(schemas: &Path) -> std::io::Result<Vec<Finding>> {
                     if kind == "topics" && !text.contains(&format!("\"$id\": \"{wanted}\"")) {
                         find(file, "$id".to_owned(), format!("is not {wanted}"));
                     }
+                    if kind == "arrow" {
+                        for (field, rule) in columns_of(&now, topic, version) {
+                            find(file, field, rule);
+                        }
+                    }
                 }
                 _ => find(file, String::new(), format!("is not named TOPIC.vN.{ending}")),
             }
@@ -91,8 +103,11 @@ pub fn check(schemas: &Path) -> std::io::Result<Vec<Finding>> {
                 Some((topic, ..)) if !public.contains(topic) => Readers::Ours,
                 _ => Readers::All,
             };
-            let compared =
-                if kind == "topics" { json::compare(old, new, readers) } else { avro::compare(old, new) };
+            let compared = match kind {
+                "topics" => json::compare(old, new, readers),
+                "avro" => avro::compare(old, new),
+                _ => arrow::compare(old, new, Step::Same),
+            };
             match compared {
                 Ok(found) => found.into_iter().for_each(|(field, rule)| find(file, field, rule)),
                 Err(what) => find(file, String::new(), what),
@@ -101,6 +116,25 @@ pub fn check(schemas: &Path) -> std::io::Result<Vec<Finding>> {
     }
     findings.sort();
     Ok(findings)
+}
+
+/// What is wrong with a schema of columns: by itself, or after the version before it.
+fn columns_of(files: &BTreeMap<String, String>, name: &str, version: u32) -> Found {
+    let file = |version: u32| files.get(&format!("{name}.v{version}.json"));
+    let Some(text) = file(version) else { return Found::new() };
+    let mut found = arrow::alone(text, name, version);
+    if version > 1 {
+        match file(version - 1).map(|old| arrow::compare(old, text, Step::Next)) {
+            Some(Ok(differences)) => found.extend(differences),
+            Some(Err(what)) => {
+                found.insert((String::new(), what));
+            }
+            None => {
+                found.insert((String::new(), format!("version {} is missing", version - 1)));
+            }
+        }
+    }
+    found
 }
 
 /// `memberships.v1.json`: topic, version, ending.

@@ -22,7 +22,7 @@ fn copy(from: &Path, to: &Path) {
 /// The schemas as released, one of them edited.
 fn edited(file: &str, edit: impl FnOnce(&mut Value)) -> Vec<Finding> {
     let folder = tempfile::tempdir().unwrap();
-    for kind in ["topics", "avro"] {
+    for kind in ["topics", "avro", "arrow"] {
         for to in [kind.to_owned(), format!("released/{kind}")] {
             copy(&schemas().join("released").join(kind), &folder.path().join(to));
         }
@@ -170,10 +170,80 @@ fn what_readers_would_notice_in_avro() {
     passes(file, |s| s["doc"] = json!("Said better."));
 }
 
+fn column<'a>(schema: &'a mut Value, name: &str) -> &'a mut Value {
+    schema["columns"].as_array_mut().unwrap().iter_mut().find(|column| column["name"] == name).unwrap()
+}
+
+#[test]
+fn what_readers_would_notice_in_columns() {
+    for (file, last) in [
+        ("arrow/identities.v1.json", "log_id"),
+        ("arrow/memberships.v1.json", "log_id"),
+        ("arrow/lake_identities.v1.json", "record"),
+        ("arrow/lake_segment_counts.v1.json", "log_id"),
+    ] {
+        breaks(file, last, "may not be removed or renamed", |s| {
+            s["columns"].as_array_mut().unwrap().pop();
+        });
+    }
+    let file = "arrow/lake_memberships.v1.json";
+    breaks(file, "segments", "keeps its type: it was list<struct<", |s| {
+        column(s, "segments")["type"] = json!("list<utf8>");
+    });
+    breaks(file, "region", "a new column is a new version", |s| {
+        push(&mut s["columns"], json!({"name": "region", "type": "utf8", "doc": "New."}));
+    });
+    breaks(file, "version", "isn't the file's", |s| s["version"] = json!(2));
+    breaks(file, "seq", "has no doc", |s| column(s, "seq")["doc"] = json!(""));
+    passes(file, |s| column(s, "seq")["doc"] = json!("Said better."));
+    let findings = edited(file, |s| s["columns"].as_array_mut().unwrap().swap(0, 1));
+    let lines: Vec<_> = findings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        lines,
+        [
+            "schemas/arrow/lake_memberships.v1.json: id: a column keeps its place: it was number 1 and is 0",
+            "schemas/arrow/lake_memberships.v1.json: source: a column keeps its place: it was number 0 and is 1",
+        ]
+    );
+    let renamed = edited(file, |s| column(s, "seq")["name"] = json!("commit"));
+    let rules: Vec<_> = renamed.iter().map(|f| (f.field.as_str(), f.rule.as_str())).collect();
+    let (removed, added) =
+        ("a column may not be removed or renamed", "a new column is a new version, at its end");
+    assert_eq!(rules, [("commit", added), ("seq", removed)]);
+}
+
+#[test]
+fn a_new_version_adds_columns_at_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    for kind in ["topics", "avro", "arrow"] {
+        for to in [kind.to_owned(), format!("released/{kind}")] {
+            copy(&schemas().join("released").join(kind), &folder.path().join(to));
+        }
+    }
+    let file = |version: u32| folder.path().join(format!("arrow/identities.v{version}.json"));
+    let released: Value = serde_json::from_str(&std::fs::read_to_string(file(1)).unwrap()).unwrap();
+    let next = |version: u32, edit: &dyn Fn(&mut Value)| {
+        let mut schema = released.clone();
+        schema["version"] = json!(version);
+        edit(&mut schema);
+        std::fs::write(file(version), schema.to_string()).unwrap();
+        let findings = check(folder.path()).unwrap();
+        std::fs::remove_file(file(version)).unwrap();
+        findings.iter().map(|finding| format!("{} {}", finding.field, finding.rule)).collect::<Vec<_>>()
+    };
+    let region = json!({"name": "region", "type": "utf8", "doc": "New."});
+    assert!(next(2, &|s| push(&mut s["columns"], region.clone())).is_empty());
+    let between = next(2, &|s| s["columns"].as_array_mut().unwrap().insert(12, region.clone()));
+    assert_eq!(between, ["log_id a column keeps its place: it was number 12 and is 13"]);
+    let retyped = next(2, &|s| column(s, "seq")["type"] = json!("uint16"));
+    assert_eq!(retyped, ["seq a column keeps its type: it was uint64 and is uint16"]);
+    assert_eq!(next(3, &|_| ()), [" version 2 is missing"]);
+}
+
 #[test]
 fn released_files_stay_and_names_carry_a_version() {
     let folder = tempfile::tempdir().unwrap();
-    for kind in ["topics", "avro"] {
+    for kind in ["topics", "avro", "arrow"] {
         for to in [kind.to_owned(), format!("released/{kind}")] {
             copy(&schemas().join("released").join(kind), &folder.path().join(to));
         }
