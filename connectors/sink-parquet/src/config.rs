@@ -1,5 +1,6 @@
 //! What a lake is told by the topology.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use rollcall_aws::AwsConfig;
@@ -44,6 +45,15 @@ impl Location {
             return Err(wrong("it is empty"));
         }
         Ok(Self::Folder(PathBuf::from(text)))
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bucket { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
+            Self::Folder(path) => write!(f, "{}", path.display()),
+        }
     }
 }
 

@@ -5,7 +5,13 @@
 //!                               (one Cut)              objects                    the truth: what is listed
 //! ```
 
+mod clock;
 mod config;
 pub mod file;
+mod manifest;
+mod objects;
 
 pub use config::{Compression, LakeConfig, Location};
+
+#[cfg(test)]
+mod test_kit;
