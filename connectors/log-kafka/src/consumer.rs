@@ -6,8 +6,8 @@
 //!
 //! Partitions are assigned, never subscribed to: where reading goes on is the task's progress, and a place that is gone
 //! is an error. A partition has a queue of its own so that one with much doesn't hold up one with little. The place
-//! reached comes from librdkafka's position, which also passes the marks of commits, unlike the records' offsets; and at
-//! an end that was aborted, from a look of its own (`aborted`).
+//! reached comes from librdkafka's position, which also passes the marks of commits and what was aborted, unlike the
+//! records' offsets.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,7 +24,6 @@ use rollcall_schema_registry::AvroCodec;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::aborted::nothing_follows;
 use crate::client::{Client, Serve as _, blocking, fault_of, fault_with, make};
 use crate::config::KafkaLogConfig;
 use crate::context::{Context, Health, is_refusal};
@@ -35,9 +34,6 @@ use crate::producer::WRITER;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a reader that waits looks at what its client met.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// After so long without a record a reader looks whether the end is an aborted one, and then ever more rarely.
-const QUIET_MIN: Duration = Duration::from_millis(500);
-const QUIET_MAX: Duration = Duration::from_secs(60);
 /// Pieces are looked for so many records before their head at most.
 const LOOK_BACK_MAX: i64 = 1_000_000;
 
@@ -53,8 +49,6 @@ struct Cursor {
     name: String,
     start: Place,
     pending: Pending,
-    /// Below this nothing is left to be seen, as a look has shown.
-    passed: u64,
 }
 
 /// A head whose pieces were passed before this reader began.
@@ -82,9 +76,6 @@ pub(crate) struct KafkaConsumer {
     codec: Option<Arc<AvroCodec>>,
     /// So many of `ready` are JSON by now.
     decoded: usize,
-    /// When to look at the ends, and how long after that again.
-    look_at: Instant,
-    quiet: Duration,
 }
 
 impl KafkaConsumer {
@@ -106,14 +97,7 @@ impl KafkaConsumer {
             let added = places.add_partition_offset(&name, partition.0.into(), Offset::Offset(offset));
             added.map_err(|e| Fault::bug(format!("{offset} is no offset")).from_source(e))?;
             let pending = Pending::default();
-            cursors.push(Cursor {
-                topic: *topic,
-                partition: *partition,
-                name,
-                start: *place,
-                pending,
-                passed: 0,
-            });
+            cursors.push(Cursor { topic: *topic, partition: *partition, name, start: *place, pending });
         }
         // Before anything is fetched: what comes earlier than its queue falls into the common one.
         let mut queues = Vec::with_capacity(cursors.len());
@@ -141,8 +125,6 @@ impl KafkaConsumer {
             held: None,
             codec,
             decoded: 0,
-            look_at: Instant::now() + QUIET_MIN,
-            quiet: QUIET_MIN,
         })
     }
 
@@ -291,11 +273,9 @@ impl KafkaConsumer {
             if !self.ready.is_empty() {
                 self.decode().await?;
                 self.decoded = 0;
-                (self.look_at, self.quiet) = (Instant::now() + QUIET_MIN, QUIET_MIN);
                 return Ok(std::mem::take(&mut self.ready));
             }
             self.check_health().await?;
-            self.look_at_ends().await?;
             let look = until.min(Instant::now() + LOOK_EVERY);
             tokio::select! {
                 biased;
@@ -322,36 +302,6 @@ impl KafkaConsumer {
                 record.value = Some(codec.decode(record.topic, &record.key, value)?);
             }
             self.decoded += 1;
-        }
-        Ok(())
-    }
-
-    /// Passes what was aborted at the end of partitions. Nothing waits here: all that came was handed on.
-    async fn look_at_ends(&mut self) -> Result<(), Fault> {
-        if Instant::now() < self.look_at || self.held.is_some() {
-            return Ok(());
-        }
-        self.quiet = (self.quiet * 2).min(QUIET_MAX);
-        self.look_at = Instant::now() + self.quiet;
-        let reached = Consumer::reached(self);
-        let at = |cursor: &Cursor| {
-            let place = reached.get(&(cursor.topic, cursor.partition));
-            place.map_or(0, |place| i64::try_from(place.offset).unwrap_or(i64::MAX))
-        };
-        let asked: Vec<_> =
-            self.cursors.iter().map(|c| (c.name.clone(), i32::from(c.partition.0), at(c))).collect();
-        let (reader, config) = (Arc::clone(self.reader.get()?), self.config.clone());
-        let looked = blocking(move || {
-            let look = |(name, partition, at): (String, i32, i64)| {
-                let ends = reader.consumer.fetch_watermarks(&name, partition, config.request_timeout());
-                let end = ends.ok().map(|(_, end)| end).filter(|end| *end > at)?;
-                nothing_follows(&config, &name, partition, at).then_some(end)
-            };
-            Ok(asked.into_iter().map(look).collect::<Vec<_>>())
-        });
-        for (cursor, end) in self.cursors.iter_mut().zip(looked.await?) {
-            cursor.passed =
-                cursor.passed.max(end.and_then(|end| u64::try_from(end).ok()).unwrap_or_default());
         }
         Ok(())
     }
@@ -464,7 +414,6 @@ impl Consumer for KafkaConsumer {
                     Some(Offset::Offset(offset)) => u64::try_from(offset).unwrap_or_default(),
                     Some(_) | None => cursor.start.offset,
                 };
-                let offset = offset.max(cursor.passed);
                 // What is held back has not been brought.
                 let back =
                     self.missing.iter().map(|missing| &missing.fetched).chain(&self.held).chain(&self.ready);

@@ -20,7 +20,6 @@
 //!   each is refused with what repairs it.
 //! - **Groups only spread**: which worker runs a task is the group's matter, exactness isn't ([`group`]).
 
-mod aborted;
 mod client;
 mod config;
 mod consumer;

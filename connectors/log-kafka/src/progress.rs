@@ -134,7 +134,8 @@ impl Follower {
                 "the topic {topic} can't be read to its end at {}: a commit at {} has been under way for longer than \
                  log.transaction_timeout_ms",
                 offsets.end, offsets.stable
-            )),
+            ))
+            .repair("docs/runbook.md, \"A commit that never ends\""),
             Ok(offsets) => Fault::retry(format!(
                 "the topic {topic} is read slowly: it begins at {}, is read to {read} and ends at {}",
                 offsets.start, offsets.end

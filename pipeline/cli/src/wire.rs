@@ -10,6 +10,7 @@
 //! With the log on Kafka, all but the first in log.path/WORKER: workers of one machine may share a topology file.
 //! ```
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,6 +99,7 @@ pub(crate) async fn wire(topology: &Topology, worker: &str) -> Result<Wired, Fau
         item_sources,
         sinks,
         lakes,
+        archives: BTreeMap::new(),
         members,
         mirror,
         tombstone_retention: DAY * topology.log.tombstone_retention_days(),

@@ -10,6 +10,8 @@
 //! Every arrow is the log. A task that fails stops nobody else; a task that is dropped lost nothing.
 
 pub mod admin;
+mod archives;
+mod bootstrap;
 mod catalog_feed;
 mod clock;
 pub mod counts_feed;
@@ -27,12 +29,15 @@ mod preview;
 mod read_to_end;
 mod reader_task;
 mod received;
+#[cfg(test)]
+mod rebuild_tests;
 mod replay;
 pub mod roster_store;
 mod roster_task;
 mod sink_task;
 mod source_task;
 mod spread;
+mod store_rebuild;
 mod stream;
 mod stream_task;
 #[cfg(test)]
@@ -47,7 +52,7 @@ mod worker;
 pub use whence::Whence;
 pub use wiring::{
     AcceptLoss, BeginStream, FlushBounds, ItemSourceWiring, JoinWorkers, LakeBounds, LakeWiring, ListMembers,
-    MembersRequest, Mirror, ReadCandidates, ReaderStart, SiftIdentities, SinkWiring, SourceWiring,
-    StartArchive, StartBackfill, StartReader, StartSink, StartSource, Wiring,
+    MembersRequest, Mirror, OpenArchive, ReadCandidates, ReaderStart, SiftIdentities, SinkWiring,
+    SourceWiring, StartArchive, StartBackfill, StartReader, StartSink, StartSource, Wiring,
 };
 pub use worker::{Shutdown, run};

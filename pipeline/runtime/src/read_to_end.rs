@@ -70,11 +70,37 @@ pub(crate) async fn read_to_end(
                 );
             }
         } else if moved.elapsed() > STALLED_AFTER {
-            return Err(Fault::retry("the log brings nothing more, but says that there is more"));
+            return Err(stalled(log, consumer.reached(), &ends).await);
         }
     }
     reached.extend(consumer.reached());
     Ok(reached)
+}
+
+/// Why nothing more comes though there is more.
+async fn stalled(
+    log: &Arc<dyn Log>,
+    reached: BTreeMap<(Topic, Partition), Place>,
+    ends: &BTreeMap<(Topic, Partition), Place>,
+) -> Fault {
+    for (at, end) in ends.iter().filter(|(at, end)| reached.get(at).is_some_and(|place| place < *end)) {
+        match log.range(at.0, at.1).await {
+            Ok(range) if range.stable < *end => {
+                return Fault::retry(format!(
+                    "{}/{} can't be read to its end at {}: a commit at {} has been under way for longer than {} s",
+                    at.0.name(),
+                    at.1,
+                    end.offset,
+                    range.stable.offset,
+                    STALLED_AFTER.as_secs()
+                ))
+                .repair("docs/runbook.md, \"A commit that never ends\"");
+            }
+            Ok(_) => {}
+            Err(fault) => return fault,
+        }
+    }
+    Fault::retry("the log brings nothing more, but says that there is more")
 }
 
 /// Everything that is in some partitions of a topic now.

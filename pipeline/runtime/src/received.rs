@@ -1,7 +1,7 @@
 //! What a record of the rosters' topics is to whoever keeps it: decoded, or on its way to quarantine.
 
 use rollcall_model::control::CONTROL_KEY;
-use rollcall_model::{Fault, Fetched, OutRecord, Partition, QuarantineRecord, Record, Topic};
+use rollcall_model::{Delivery, Fault, Fetched, OutRecord, Partition, QuarantineRecord, Record, Topic};
 use rollcall_roster::output::CheckPassed;
 use tracing::warn;
 
@@ -56,6 +56,26 @@ pub(crate) fn origin(sink: &str, topic: Topic, partition: Partition) -> String {
     format!("sink-{sink}/{}/{partition}", topic.name())
 }
 
+/// A record that a sink would not take.
+pub(crate) fn rejected(sink: &str, delivery: &Delivery, reason: String) -> Result<QuarantineRecord, Fault> {
+    let payload = match &delivery.record {
+        OutRecord::Identity(record) => serde_json::to_value(record),
+        OutRecord::Membership(record) => serde_json::to_value(record),
+        OutRecord::MembershipChange(record) => serde_json::to_value(record),
+        OutRecord::Count(record) => serde_json::to_value(record),
+        OutRecord::Watermark(record) => serde_json::to_value(record),
+    };
+    Ok(QuarantineRecord {
+        key: None,
+        reason,
+        origin: origin(sink, delivery.topic, delivery.partition),
+        payload: payload.map_err(not_json)?,
+        place: Some(delivery.place),
+        position: String::new(),
+        parks: false,
+    })
+}
+
 /// Bad records as they are committed to quarantine.
 pub(crate) fn to_quarantine(sink: &str, bad: Vec<QuarantineRecord>) -> Result<Vec<Record>, Fault> {
     let mut records = Vec::new();
@@ -74,7 +94,7 @@ pub(crate) fn to_quarantine(sink: &str, bad: Vec<QuarantineRecord>) -> Result<Ve
     Ok(records)
 }
 
-fn decode(record: &Record, value: &[u8]) -> Result<OutRecord, serde_json::Error> {
+pub(crate) fn decode(record: &Record, value: &[u8]) -> Result<OutRecord, serde_json::Error> {
     if record.key.starts_with(CONTROL_KEY.as_bytes()) {
         return serde_json::from_slice(value).map(OutRecord::Watermark);
     }

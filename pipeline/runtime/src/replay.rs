@@ -18,8 +18,9 @@ use rollcall_model::log::PollLimit;
 use rollcall_model::{Commit, Fault, Log, Partition, Place, Progress, Topic};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tracing::info;
 
-use crate::sink_task::{self, SinkState};
+use crate::sink_task::{self, Running, SinkState};
 use crate::whence::Whence;
 
 /// Of so many partitions a plan says from when their first record is: each takes a reader of its own.
@@ -112,6 +113,34 @@ impl Replay {
             sum.done = sum.replayed == sum.total;
         }
         shown.into_values().collect()
+    }
+}
+
+impl Running {
+    pub(crate) fn report_replay(&self) {
+        let shown = self.state.replay.as_ref().map(|replay| replay.shown(&self.reads));
+        let sum = |of: fn(&PartitionReplay) -> u64| shown.iter().flatten().map(of).sum::<u64>();
+        let fact = shown
+            .is_some()
+            .then(|| serde_json::json!({ "replayed": sum(|p| p.replayed), "total": sum(|p| p.total) }));
+        self.reporter.fact("replay", fact);
+    }
+
+    /// Ends the replay once everything it was sent back for has been brought, and written: nothing is in the buffer.
+    pub(crate) async fn end_replay(
+        &mut self,
+        reached: &BTreeMap<(Topic, Partition), Place>,
+    ) -> Result<(), Fault> {
+        let Some(replay) = self.state.replay.take_if(|replay| replay.is_over(reached)) else { return Ok(()) };
+        for stretch in &replay.stretches {
+            // The last of it may have been compacted away: no record has led up to there.
+            let read = self.reads.entry((stretch.topic, stretch.partition)).or_insert(stretch.until);
+            *read = stretch.until.max(*read);
+        }
+        self.commit(Vec::new()).await?;
+        self.report_replay();
+        info!(sink = self.name, "replayed");
+        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! identities  partition · key ▸ Stored
 //! counts      partition · segment/environment ▸ (count, fingerprint)
-//! meta        partition ▸ which log, which seq, and from where on the topics know more
+//! meta        partition ▸ which log, which seq, and from where on the topics know more; an order to rebuild it
 //! ```
 //!
 //! One batch per commit of the log, written after it and not synced: what a crash takes away is read again from the
@@ -17,8 +17,7 @@ use std::time::Duration;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use rollcall_model::control::CONTROL_KEY;
 use rollcall_model::{
-    Committed, CountRecord, Fault, Fetched, Fingerprint, IdentityKey, IdentityRecord, Log, LogId,
-    MembershipRecord, Partition, Place, Seq, Topic,
+    Committed, Fault, Fetched, Fingerprint, IdentityKey, Log, LogId, OutRecord, Partition, Place, Seq, Topic,
 };
 use rollcall_roster::counts::{Counts, Pair};
 use rollcall_roster::output::Passed;
@@ -30,17 +29,17 @@ use crate::clock::now_us;
 use crate::read_to_end::read_to_end;
 
 /// What a store is restored from.
-const TOPICS: [Topic; 3] = [Topic::Identities, Topic::Memberships, Topic::SegmentCounts];
+pub(crate) const TOPICS: [Topic; 3] = [Topic::Identities, Topic::Memberships, Topic::SegmentCounts];
 const CACHE_BYTES: u64 = 64 << 20;
 const OPEN_FILES_MAX: usize = 64;
 
 /// The stores of a worker, in one folder.
 #[derive(Clone)]
 pub struct RosterStores {
-    db: Database,
+    pub(crate) db: Database,
     identities: Keyspace,
     counts: Keyspace,
-    meta: Keyspace,
+    pub(crate) meta: Keyspace,
 }
 
 impl std::fmt::Debug for RosterStores {
@@ -50,14 +49,14 @@ impl std::fmt::Debug for RosterStores {
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-struct Meta {
-    log_id: LogId,
-    seq: Seq,
+pub(crate) struct Meta {
+    pub(crate) log_id: LogId,
+    pub(crate) seq: Seq,
     /// Records from here on may be missing.
-    from: Vec<(Topic, Place)>,
+    pub(crate) from: Vec<(Topic, Place)>,
     /// When it was last written, by this machine's clock. Older than tombstones are kept, it would keep who was deleted.
     #[serde(default)]
-    at_us: i64,
+    pub(crate) at_us: i64,
 }
 
 impl RosterStores {
@@ -93,13 +92,13 @@ pub struct PartitionStore {
     meta: Meta,
 }
 
-fn failed(e: fjall::Error) -> Fault {
+pub(crate) fn failed(e: fjall::Error) -> Fault {
     Fault::retry("the roster store on disk failed")
         .from_source(e)
         .repair("free disk space, or check the disk")
 }
 
-fn unreadable(e: serde_json::Error) -> Fault {
+pub(crate) fn unreadable(e: serde_json::Error) -> Fault {
     Fault::refused("the roster store holds what this version can't read")
         .from_source(e)
         .repair("stop rollcall and remove the folder `store` beside the log; it is rebuilt from the log")
@@ -163,7 +162,7 @@ impl PartitionStore {
         [&self.prefix(), rest].concat()
     }
 
-    fn clear(&mut self) -> Result<(), Fault> {
+    pub(crate) fn clear(&mut self) -> Result<(), Fault> {
         for keyspace in [&self.stores.identities, &self.stores.counts] {
             for entry in keyspace.prefix(self.prefix()) {
                 keyspace.remove(entry.key().map_err(failed)?).map_err(failed)?;
@@ -200,8 +199,7 @@ impl PartitionStore {
     }
 
     fn restore(&self, records: &[Fetched]) -> Result<(), Fault> {
-        let mut rows: BTreeMap<Vec<u8>, Option<Stored>> = BTreeMap::new();
-        let mut batch = self.stores.db.batch();
+        let mut restoring = self.restoring([])?;
         for fetched in records {
             let record = &fetched.record;
             let bad = |e| {
@@ -220,57 +218,35 @@ impl PartitionStore {
                 // A tombstone past its retention went for good.
                 let key = std::str::from_utf8(&record.key).ok().and_then(IdentityKey::parse);
                 if let (Topic::Identities, Some(key)) = (record.topic, key) {
-                    rows.insert(key.sort_bytes(), None);
+                    restoring.rows.insert(key.sort_bytes(), None);
                 }
                 continue;
             };
-            match record.topic {
-                Topic::Identities => {
-                    let record: IdentityRecord = serde_json::from_slice(value).map_err(bad)?;
-                    let key = IdentityKey { source: record.source.clone(), id: record.id.clone() };
-                    self.row(&mut rows, key)?.restore_identity(record);
-                }
-                Topic::Memberships => {
-                    let record: MembershipRecord = serde_json::from_slice(value).map_err(bad)?;
-                    let key = IdentityKey { source: record.source.clone(), id: record.id.clone() };
-                    self.row(&mut rows, key)?.restore_membership(record);
-                }
-                Topic::SegmentCounts => {
-                    let record: CountRecord = serde_json::from_slice(value).map_err(bad)?;
-                    let pair = (record.segment_id, record.environment_id);
-                    self.put_count(&mut batch, &pair, record.count, record.fingerprint)?;
-                }
+            let out = match record.topic {
+                Topic::Identities => serde_json::from_slice(value).map(OutRecord::Identity),
+                Topic::Memberships => serde_json::from_slice(value).map(OutRecord::Membership),
+                Topic::SegmentCounts => serde_json::from_slice(value).map(OutRecord::Count),
                 Topic::IdentityChanges
                 | Topic::Catalog
                 | Topic::CatalogRows
                 | Topic::MembershipChanges
                 | Topic::Quarantine
                 | Topic::Progress
-                | Topic::Checks => {}
-            }
+                | Topic::Checks => continue,
+            };
+            restoring.take(out.map_err(bad)?)?;
         }
-        for (key, stored) in rows {
-            match stored {
-                Some(stored) => {
-                    let value = serde_json::to_vec(&stored).map_err(unreadable)?;
-                    batch.insert(&self.stores.identities, self.key(&key), value);
-                }
-                None => batch.remove(&self.stores.identities, self.key(&key)),
-            }
-        }
-        batch.commit().map_err(failed)
+        restoring.batch()?.commit().map_err(failed)
     }
 
-    fn row<'r>(
+    /// What records make of the store, to be committed.
+    pub(crate) fn restoring(
         &self,
-        rows: &'r mut BTreeMap<Vec<u8>, Option<Stored>>,
-        key: IdentityKey,
-    ) -> Result<&'r mut Stored, Fault> {
-        let bytes = key.sort_bytes();
-        if !rows.contains_key(&bytes) {
-            rows.insert(bytes.clone(), self.get(&bytes)?);
-        }
-        Ok(rows.entry(bytes).or_default().get_or_insert_with(|| Stored::unknown(key)))
+        records: impl IntoIterator<Item = OutRecord>,
+    ) -> Result<Restoring<'_>, Fault> {
+        let mut restoring = Restoring { store: self, rows: BTreeMap::new(), batch: self.stores.db.batch() };
+        records.into_iter().try_for_each(|record| restoring.take(record))?;
+        Ok(restoring)
     }
 
     fn put_count(
@@ -340,6 +316,59 @@ impl PartitionStore {
         }
         batch.insert(&self.stores.meta, self.prefix(), serde_json::to_vec(&self.meta).map_err(unreadable)?);
         batch.durability(Some(PersistMode::Buffer)).commit().map_err(failed)
+    }
+}
+
+/// Records on their way into a store.
+pub(crate) struct Restoring<'s> {
+    store: &'s PartitionStore,
+    rows: BTreeMap<Vec<u8>, Option<Stored>>,
+    batch: fjall::OwnedWriteBatch,
+}
+
+impl Restoring<'_> {
+    /// Takes the next record of its topic.
+    fn take(&mut self, record: OutRecord) -> Result<(), Fault> {
+        match record {
+            OutRecord::Identity(record) => {
+                let key = IdentityKey { source: record.source.clone(), id: record.id.clone() };
+                self.row(key)?.restore_identity(record);
+            }
+            OutRecord::Membership(record) => {
+                let key = IdentityKey { source: record.source.clone(), id: record.id.clone() };
+                self.row(key)?.restore_membership(record);
+            }
+            OutRecord::Count(record) => {
+                let pair = (record.segment_id, record.environment_id);
+                self.store.put_count(&mut self.batch, &pair, record.count, record.fingerprint)?;
+            }
+            // A store keeps neither.
+            OutRecord::MembershipChange(_) | OutRecord::Watermark(_) => {}
+        }
+        Ok(())
+    }
+
+    fn row(&mut self, key: IdentityKey) -> Result<&mut Stored, Fault> {
+        let bytes = key.sort_bytes();
+        if !self.rows.contains_key(&bytes) {
+            self.rows.insert(bytes.clone(), self.store.get(&bytes)?);
+        }
+        Ok(self.rows.entry(bytes).or_default().get_or_insert_with(|| Stored::unknown(key)))
+    }
+
+    /// All of it in one batch.
+    pub(crate) fn batch(mut self) -> Result<fjall::OwnedWriteBatch, Fault> {
+        for (key, stored) in self.rows {
+            let key = self.store.key(&key);
+            match stored {
+                Some(stored) => {
+                    let value = serde_json::to_vec(&stored).map_err(unreadable)?;
+                    self.batch.insert(&self.store.stores.identities, key, value);
+                }
+                None => self.batch.remove(&self.store.stores.identities, key),
+            }
+        }
+        Ok(self.batch)
     }
 }
 

@@ -19,10 +19,12 @@ use tokio::sync::watch;
 use tokio::task::block_in_place;
 use tracing::info;
 
+use crate::archives::Archives;
 use crate::crash;
 use crate::foreign::foreign_record;
 use crate::read_to_end::read_all;
 use crate::roster_store::{PartitionStore, RosterStores};
+use crate::store_rebuild::Rebuilding;
 use crate::tasks::Reporter;
 
 /// Inputs of one commit.
@@ -39,6 +41,7 @@ pub(crate) struct RosterTask {
     pub(crate) partition: Partition,
     pub(crate) catalog: watch::Receiver<Arc<Catalog>>,
     pub(crate) tombstone_retention: Duration,
+    pub(crate) archives: Archives,
 }
 
 struct Running<'t> {
@@ -82,6 +85,14 @@ impl RosterTask {
                 start
             }
         };
+        let with = Rebuilding {
+            log: &*self.log,
+            archives: &self.archives,
+            seq: state.seq,
+            tombstone_retention: self.tombstone_retention,
+        };
+        let shown = |rebuild| reporter.fact("rebuild", rebuild);
+        self.stores.rebuild_if_ordered(self.partition, &with, shown).await?;
         let (store, restored) = PartitionStore::open(
             self.stores.clone(),
             &self.log,

@@ -1,7 +1,7 @@
 //! A sink at work: the rosters' topics → bounded batches → `Ok` means durable → progress.
 //!
 //! ```text
-//! fresh, or after a rebuild:  identities + memberships up to their ends ─▶ then live
+//! fresh, or after a rebuild:  (an archive ─▶) identities + memberships up to their ends ─▶ then live    (bootstrap)
 //! live:                       identities + membership-changes (from where they stood when the bootstrap began)
 //! ```
 //!
@@ -22,11 +22,13 @@ use rollcall_roster::output::CheckPassed;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
+use crate::archives::Archives;
+use crate::bootstrap::{self, Bootstrap};
 use crate::crash;
 use crate::outgoing::not_json;
 use crate::read_to_end::has_reached;
-use crate::received::{Received, origin, receive, to_quarantine};
-use crate::replay::{PartitionReplay, Replay};
+use crate::received::{Received, receive, rejected, to_quarantine};
+use crate::replay::Replay;
 use crate::tasks::Reporter;
 use crate::wiring::{FlushBounds, SinkWiring};
 
@@ -43,6 +45,9 @@ pub(crate) struct SinkState {
     /// The sink has to be emptied before anything else (`rollcall rebuild`).
     #[serde(default)]
     pub(crate) reset: bool,
+    /// The archive that it is filled from then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) from: Option<String>,
     /// The last commit of each partition that a bootstrap brought something of. A check at or before it can't be
     /// answered any more: the sink is past that cut.
     #[serde(default)]
@@ -53,14 +58,6 @@ pub(crate) struct SinkState {
     /// Replays begun so far.
     #[serde(default)]
     pub(crate) replays: u64,
-}
-
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub(crate) struct Bootstrap {
-    /// The compacted topics are read up to here.
-    ends: Vec<(Topic, Partition, Place)>,
-    /// `membership-changes` is read from here on, per partition.
-    live: Vec<Place>,
 }
 
 impl SinkState {
@@ -79,6 +76,8 @@ impl SinkState {
 pub(crate) struct SinkTask {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) wiring: Arc<SinkWiring>,
+    pub(crate) archives: Archives,
+    pub(crate) tombstone_retention: Duration,
 }
 
 /// The name of a sink's task.
@@ -86,36 +85,36 @@ pub(crate) fn name(sink: &str) -> String {
     format!("sink/{sink}")
 }
 
-struct Running {
+pub(crate) struct Running {
     log: Arc<dyn Log>,
-    name: String,
-    flush: FlushBounds,
+    pub(crate) name: String,
+    pub(crate) flush: FlushBounds,
     reconcile_every: Option<Duration>,
     sink: Box<dyn Sink>,
     producer: Box<dyn Producer>,
-    state: SinkState,
-    reads: BTreeMap<(Topic, Partition), Place>,
-    buffer: Buffer,
-    reporter: Reporter,
+    pub(crate) state: SinkState,
+    pub(crate) reads: BTreeMap<(Topic, Partition), Place>,
+    pub(crate) buffer: Buffer,
+    pub(crate) reporter: Reporter,
 }
 
 #[derive(Default)]
-struct Buffer {
-    deliveries: Vec<Delivery>,
+pub(crate) struct Buffer {
+    pub(crate) deliveries: Vec<Delivery>,
     bytes: usize,
-    oldest: Option<Instant>,
+    pub(crate) oldest: Option<Instant>,
     /// Records that could not be read.
     unreadable: Vec<QuarantineRecord>,
 }
 
 impl SinkTask {
-    /// Asks a stopped sink task to empty its sink at its next start and to fill it anew.
+    /// Asks a stopped sink task to empty its sink at its next start and to fill it anew, from an archive if one is named.
     ///
     /// # Errors
     /// A [`Fault`] of the log.
-    pub(crate) async fn ask_reset(log: &Arc<dyn Log>, sink: &str) -> Result<(), Fault> {
+    pub(crate) async fn ask_reset(log: &Arc<dyn Log>, sink: &str, from: Option<String>) -> Result<(), Fault> {
         let mut opened = log.open(&name(sink)).await?;
-        let state = SinkState { reset: true, ..SinkState::default() };
+        let state = SinkState { reset: true, from, ..SinkState::default() };
         let progress = state.progress(&BTreeMap::new())?;
         opened.producer.commit(Commit { records: Vec::new(), progress: Some(progress) }).await.map(|_| ())
     }
@@ -128,17 +127,30 @@ impl SinkTask {
             None => (SinkState::default(), BTreeMap::new()),
         };
         let mut producer = opened.producer;
+        let (mut reader, mut start) = (None, None);
         if state.reset {
+            if let Some(name) = &state.from {
+                let topics = sink.reads();
+                let opened =
+                    bootstrap::open(&self.archives, &*self.log, name, topics, self.tombstone_retention);
+                let (opened, begins) = opened.await?;
+                (reader, start) = (Some(opened), Some(begins));
+            }
             sink.reset(self.log.id()).await?;
-            info!(sink = self.wiring.name, "emptied; filling it anew from the log");
+            let from = state.from.as_deref().unwrap_or("the log");
+            info!(sink = self.wiring.name, from, "emptied; filling it anew");
             state.reset = false;
             reads.clear();
         }
         sink.prepare(self.log.id(), self.log.partitions()).await?;
         if reads.is_empty() {
-            (state, reads) = begin(&self.log, sink.reads()).await?;
+            (state, reads) = bootstrap::begin(&*self.log, sink.reads(), start.as_ref()).await?;
             let progress = state.progress(&reads)?;
             producer.commit(Commit { records: Vec::new(), progress: Some(progress) }).await?;
+        }
+        let reading = state.bootstrap.as_ref().and_then(|bootstrap| bootstrap.reading.as_ref());
+        if let (None, Some(reading)) = (&reader, reading) {
+            reader = Some(self.archives.open(&*self.log, &reading.archive, Some(reading.pin())).await?);
         }
         if state.bootstrap.is_some() {
             // Held, not read.
@@ -158,32 +170,13 @@ impl SinkTask {
         };
         running.reporter.fact("bootstrapping", running.state.bootstrap.is_some());
         running.report_replay();
+        running.report_rebuild();
         running.reporter.running();
+        if let Some(mut reader) = reader {
+            running.read_archive(&mut *reader).await?;
+        }
         running.serve().await
     }
-}
-
-/// Where a sink that knows nothing starts.
-async fn begin(
-    log: &Arc<dyn Log>,
-    topics: &[Topic],
-) -> Result<(SinkState, BTreeMap<(Topic, Partition), Place>), Fault> {
-    let mut reads = BTreeMap::new();
-    let (mut ends, mut live) = (Vec::new(), Vec::new());
-    for partition in (0..log.partitions()).map(Partition) {
-        for topic in topics.iter().copied() {
-            let mut from = topic;
-            if topic == Topic::MembershipChanges {
-                live.push(log.range(topic, partition).await?.stable);
-                from = Topic::Memberships;
-            }
-            let range = log.range(from, partition).await?;
-            ends.push((from, partition, range.end));
-            reads.insert((from, partition), range.start);
-        }
-    }
-    let bootstrap = if live.is_empty() { None } else { Some(Bootstrap { ends, live }) };
-    Ok((SinkState { bootstrap, ..SinkState::default() }, reads))
 }
 
 impl Running {
@@ -243,29 +236,6 @@ impl Running {
         self.reporter.fact("lag_records", lag);
         self.reporter.fact("bootstrapping", self.state.bootstrap.is_some());
         self.report_replay();
-        Ok(())
-    }
-
-    fn report_replay(&self) {
-        let shown = self.state.replay.as_ref().map(|replay| replay.shown(&self.reads));
-        let sum = |of: fn(&PartitionReplay) -> u64| shown.iter().flatten().map(of).sum::<u64>();
-        let fact = shown
-            .is_some()
-            .then(|| serde_json::json!({ "replayed": sum(|p| p.replayed), "total": sum(|p| p.total) }));
-        self.reporter.fact("replay", fact);
-    }
-
-    /// Ends the replay once everything it was sent back for has been brought, and written: nothing is in the buffer.
-    async fn end_replay(&mut self, reached: &BTreeMap<(Topic, Partition), Place>) -> Result<(), Fault> {
-        let Some(replay) = self.state.replay.take_if(|replay| replay.is_over(reached)) else { return Ok(()) };
-        for stretch in &replay.stretches {
-            // The last of it may have been compacted away: no record has led up to there.
-            let read = self.reads.entry((stretch.topic, stretch.partition)).or_insert(stretch.until);
-            *read = stretch.until.max(*read);
-        }
-        self.commit(Vec::new()).await?;
-        self.report_replay();
-        info!(sink = self.name, "replayed");
         Ok(())
     }
 
@@ -368,7 +338,7 @@ impl Running {
     }
 
     /// Writes the buffer; what the sink won't take goes to quarantine in the commit that moves on.
-    async fn write(&mut self) -> Result<(), Fault> {
+    pub(crate) async fn write(&mut self) -> Result<(), Fault> {
         if self.buffer.oldest.is_none() {
             return Ok(());
         }
@@ -379,9 +349,9 @@ impl Running {
             crash::here("sink-written");
             metrics::counter!("rollcall_sink_rows_total", "sink" => self.name.clone())
                 .increment(written.rows);
-            for rejected in written.rejected {
-                let Some(delivery) = self.buffer.deliveries.get(rejected.index) else { continue };
-                quarantined.push(self.rejected(delivery, rejected.reason)?);
+            for row in written.rejected {
+                let Some(delivery) = self.buffer.deliveries.get(row.index) else { continue };
+                quarantined.push(rejected(&self.name, delivery, row.reason)?);
             }
         }
         metrics::histogram!("rollcall_sink_write_seconds", "sink" => self.name.clone())
@@ -392,26 +362,7 @@ impl Running {
         self.commit(to_quarantine(&self.name, quarantined)?).await
     }
 
-    fn rejected(&self, delivery: &Delivery, reason: String) -> Result<QuarantineRecord, Fault> {
-        let payload = match &delivery.record {
-            OutRecord::Identity(record) => serde_json::to_value(record),
-            OutRecord::Membership(record) => serde_json::to_value(record),
-            OutRecord::MembershipChange(record) => serde_json::to_value(record),
-            OutRecord::Count(record) => serde_json::to_value(record),
-            OutRecord::Watermark(record) => serde_json::to_value(record),
-        };
-        Ok(QuarantineRecord {
-            key: None,
-            reason,
-            origin: origin(&self.name, delivery.topic, delivery.partition),
-            payload: payload.map_err(not_json)?,
-            place: Some(delivery.place),
-            position: String::new(),
-            parks: false,
-        })
-    }
-
-    async fn commit(&mut self, records: Vec<Record>) -> Result<(), Fault> {
+    pub(crate) async fn commit(&mut self, records: Vec<Record>) -> Result<(), Fault> {
         let progress = self.state.progress(&self.reads)?;
         self.producer.commit(Commit { records, progress: Some(progress) }).await.map(|_| ())
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rollcall_model::archive::ArchiveReader;
 use rollcall_model::shards::{ItemBackfillPlan, Stream};
 use rollcall_model::source::BackfillPlan;
 use rollcall_model::{
@@ -27,6 +28,10 @@ pub type ListMembers = Box<dyn Fn(MembersRequest) -> Fut<'static, serde_json::Va
 pub type SiftIdentities = Box<dyn Fn(Sieve, ListedPage) -> Fut<'static, Sifted> + Send + Sync>;
 /// Reads the next identities that a predicate holds for or that are members: at most so many, after an id.
 pub type ReadCandidates = Box<dyn Fn(Sieve, Option<String>, u32) -> Fut<'static, Candidates> + Send + Sync>;
+
+/// Opens an archive of the topology: as it is listed now, or as it was at a moment that
+/// [`pin`](ArchiveReader::pin) named.
+pub type OpenArchive = Box<dyn Fn(Option<String>) -> Fut<'static, Box<dyn ArchiveReader>> + Send + Sync>;
 
 /// The columnar mirror, as far as drafts of rules are tried on it.
 pub struct Mirror {
@@ -183,6 +188,8 @@ pub struct Wiring {
     pub sinks: Vec<SinkWiring>,
     /// The sinks that are archives.
     pub lakes: Vec<LakeWiring>,
+    /// The archives that sinks and stores can be rebuilt from, by the name of the sink that keeps each.
+    pub archives: BTreeMap<String, OpenArchive>,
     /// Who lists members, when a sink can.
     pub members: Option<ListMembers>,
     /// Where drafts of rules are tried, when a sink can.

@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::admin::Admin;
+use crate::archives::Archives;
 use crate::catalog_feed;
 use crate::clock::now_us;
 use crate::counts_feed::{self, CountsBoard};
@@ -75,8 +76,14 @@ pub async fn run(
     let (catalog, counts) = feeds(&log, &tasks);
     let join = wiring.join.take();
     let (members, mirror, retention) = (wiring.members, wiring.mirror, wiring.tombstone_retention);
-    let mut bodies = Bodies { log: Arc::clone(&log), bodies: BTreeMap::new() };
-    bodies.rosters(&stores, &catalog, retention);
+    let archives = Archives::new(wiring.archives);
+    let mut bodies = Bodies {
+        log: Arc::clone(&log),
+        archives: archives.clone(),
+        tombstone_retention: retention,
+        bodies: BTreeMap::new(),
+    };
+    bodies.rosters(&stores, &catalog);
     let sinks = bodies.sinks(wiring.sinks);
     let lakes = bodies.lakes(wiring.lakes);
     let mut sources = bodies.sources(wiring.sources);
@@ -97,6 +104,8 @@ pub async fn run(
         catalog,
         counts,
         stores,
+        archives,
+        tombstone_retention: retention,
         admin,
         sources,
         sinks,
@@ -179,6 +188,8 @@ fn feeds(log: &Arc<dyn Log>, tasks: &Tasks) -> (watch::Receiver<Arc<Catalog>>, C
 /// What each task runs, by name.
 struct Bodies {
     log: Arc<dyn Log>,
+    archives: Archives,
+    tombstone_retention: Duration,
     bodies: BTreeMap<String, Arc<TaskBody>>,
 }
 
@@ -187,19 +198,15 @@ impl Bodies {
         self.bodies.insert(name, Arc::new(body));
     }
 
-    fn rosters(
-        &mut self,
-        stores: &RosterStores,
-        catalog: &watch::Receiver<Arc<Catalog>>,
-        retention: Duration,
-    ) {
+    fn rosters(&mut self, stores: &RosterStores, catalog: &watch::Receiver<Arc<Catalog>>) {
         for partition in (0..self.log.partitions()).map(Partition) {
             let task = RosterTask {
                 log: Arc::clone(&self.log),
                 stores: stores.clone(),
                 partition,
                 catalog: catalog.clone(),
-                tombstone_retention: retention,
+                tombstone_retention: self.tombstone_retention,
+                archives: self.archives.clone(),
             };
             let body: TaskBody = Box::new(move |reporter| Box::pin(task.clone().run(reporter)));
             self.put(roster_task::name(partition), body);
@@ -211,7 +218,12 @@ impl Bodies {
         let mut names = Vec::new();
         for sink in sinks {
             names.push((sink.name.clone(), sink.lists_members));
-            let task = SinkTask { log: Arc::clone(&self.log), wiring: Arc::new(sink) };
+            let task = SinkTask {
+                log: Arc::clone(&self.log),
+                wiring: Arc::new(sink),
+                archives: self.archives.clone(),
+                tombstone_retention: self.tombstone_retention,
+            };
             let name = sink_task::name(&task.wiring.name);
             self.put(name, Box::new(move |reporter| Box::pin(task.clone().run(reporter))));
         }

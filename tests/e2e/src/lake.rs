@@ -59,8 +59,14 @@ impl Lake {
         worker.set_variable("LAKE_SECRET", self.s3.secret_key());
     }
 
+    /// The folder that the server keeps it in.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.s3.folder().join(BUCKET).join(PREFIX)
+    }
+
     fn folder(&self, table: &str) -> PathBuf {
-        self.s3.folder().join(BUCKET).join(PREFIX).join(table)
+        self.path().join(table)
     }
 
     /// Waits until the task `sink/lake` of one of the workers has listed everything.
@@ -102,7 +108,7 @@ impl Lake {
     /// When the manifest can't be read.
     pub fn files(&self, table: &str) -> Result<Vec<PathBuf>, Failure> {
         let manifest = self.manifest(table)?;
-        let root = self.s3.folder().join(BUCKET).join(PREFIX);
+        let root = self.path();
         let files = manifest["files"].as_array().ok_or("a manifest lists no files")?;
         files.iter().map(|file| Ok(root.join(file["object"].as_str().ok_or("no object")?))).collect()
     }
@@ -203,7 +209,9 @@ async fn images(clickhouse: &ClickHouse, sql: &str) -> Result<Images, Failure> {
     Ok(images)
 }
 
-fn files_of(folder: &Path) -> String {
+/// A folder of Parquet files as a table of ClickHouse.
+#[must_use]
+pub fn files_of(folder: &Path) -> String {
     format!("file('{}/*.parquet', Parquet)", folder.display())
 }
 

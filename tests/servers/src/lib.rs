@@ -54,6 +54,12 @@ pub fn python() -> PathBuf {
     cached("venv/bin/python")
 }
 
+/// The Python that has other people's readers of Parquet: `duckdb` and `pyarrow`.
+#[must_use]
+pub fn readers_python() -> PathBuf {
+    cached("readers/bin/python")
+}
+
 /// A folder that, as `PYTHONPATH` of [`python`], gives it the newest release of the reference rules engine instead.
 #[must_use]
 pub fn newest_reference() -> PathBuf {

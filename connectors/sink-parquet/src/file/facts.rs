@@ -4,10 +4,9 @@ use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
 
+use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{TimestampMicrosecondType, UInt64Type};
-use arrow_array::{Array, RecordBatch};
-use arrow_schema::DataType;
 use rollcall_columns::LakeTable;
 use rollcall_model::Fault;
 use sha2::{Digest, Sha256};
@@ -70,14 +69,12 @@ impl FileFacts {
 fn range(batch: &RecordBatch, name: &str) -> Result<(i64, i64), Fault> {
     let wrong = || Fault::bug(format!("rows of the lake have no numbers in {name}"));
     let column = batch.column_by_name(name).ok_or_else(wrong)?;
-    let range = match column.data_type() {
-        DataType::UInt64 => {
-            ends(column.as_primitive::<UInt64Type>().values().iter().map(|n| n.cast_signed()))
-        }
-        DataType::Timestamp(..) => {
-            ends(column.as_primitive::<TimestampMicrosecondType>().values().iter().copied())
-        }
-        _ => None,
+    let range = if let Some(seqs) = column.as_primitive_opt::<UInt64Type>() {
+        ends(seqs.values().iter().map(|n| n.cast_signed()))
+    } else if let Some(times) = column.as_primitive_opt::<TimestampMicrosecondType>() {
+        ends(times.values().iter().copied())
+    } else {
+        None
     };
     range.ok_or_else(wrong)
 }

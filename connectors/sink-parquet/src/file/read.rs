@@ -1,6 +1,7 @@
 //! A file's rows, in order.
 
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -54,7 +55,7 @@ impl FileReader {
             .map_err(|e| Fault::retry(format!("can't read {}", path.display())).from_source(e))?;
         // By Parquet's own types, as every other reader sees it.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options)
+        let builder = guarded(path, || ParquetRecordBatchReaderBuilder::try_new_with_options(file, options))?
             .map_err(|e| damaged(path).from_source(e))?;
         let metadata = builder.metadata().file_metadata();
         let noted = |key: &str| {
@@ -65,11 +66,8 @@ impl FileReader {
         check_columns(path, table, builder.schema())?;
         let (log_id, held) = (noted(LOG_ID), u64::try_from(metadata.num_rows()).unwrap_or_default());
         let skipped = usize::try_from(rows.min(held)).unwrap_or(usize::MAX);
-        let batches = builder
-            .with_batch_size(ROWS)
-            .with_offset(skipped)
-            .build()
-            .map_err(|e| damaged(path).from_source(e))?;
+        let builder = builder.with_batch_size(ROWS).with_offset(skipped);
+        let batches = guarded(path, || builder.build())?.map_err(|e| damaged(path).from_source(e))?;
         let (path, schema) = (path.to_owned(), table.schema.arrow());
         Ok(Self { path, table: *table, schema, log_id, rows: held, batches, is_over: false })
     }
@@ -104,9 +102,11 @@ impl Iterator for FileReader {
         if self.is_over {
             return None;
         }
-        let batch = match self.batches.next()? {
-            Ok(batch) => self.widened(&batch),
-            Err(error) => Err(damaged(&self.path).from_source(error)),
+        let batch = match guarded(&self.path, || self.batches.next()) {
+            Ok(Some(Ok(batch))) => self.widened(&batch),
+            Ok(Some(Err(error))) => Err(damaged(&self.path).from_source(error)),
+            Ok(None) => return None,
+            Err(fault) => Err(fault),
         };
         self.is_over = batch.is_err();
         Some(batch)
@@ -115,6 +115,11 @@ impl Iterator for FileReader {
 
 fn damaged(path: &Path) -> Fault {
     Fault::refused(format!("{} is damaged", path.display())).repair(VERIFY)
+}
+
+/// The crate asserts on some of what a damaged file says. What it was reading is given up afterwards.
+fn guarded<T>(path: &Path, read: impl FnOnce() -> T) -> Result<T, Fault> {
+    catch_unwind(AssertUnwindSafe(read)).map_err(|_| damaged(path))
 }
 
 fn check_version(

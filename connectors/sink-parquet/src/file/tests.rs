@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use arrow_array::RecordBatch;
 use arrow_select::concat::concat_batches;
+use parquet::file::properties::ReaderProperties;
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use parquet::file::serialized_reader::ReadOptionsBuilder;
 use rand::rngs::StdRng;
@@ -172,7 +173,8 @@ fn a_file_has_what_readers_skip_by() {
     let table = table(Topic::Identities);
     let (_folder, path) = file();
     write_sorted(&path, table, &shuffled(Topic::Identities, 3_500), &SETTINGS).unwrap();
-    let options = ReadOptionsBuilder::new().with_page_index().build();
+    let blooms = ReaderProperties::builder().set_read_bloom_filter(true).build();
+    let options = ReadOptionsBuilder::new().with_page_index().with_reader_properties(blooms).build();
     let file = SerializedFileReader::new_with_options(std::fs::File::open(&path).unwrap(), options).unwrap();
     let metadata = file.metadata();
     // 3,500 identities, each with the row of an environment left.

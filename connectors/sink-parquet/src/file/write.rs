@@ -98,18 +98,12 @@ fn cant_write(path: &Path, error: io::Error) -> Fault {
 }
 
 fn failed(path: &Path, error: ParquetError) -> Fault {
-    match error {
-        ParquetError::External(error) => match error.downcast::<io::Error>() {
+    let not_a_file = || format!("rows don't make the file {}", path.display());
+    if let ParquetError::External(error) = error {
+        return match error.downcast::<io::Error>() {
             Ok(error) => cant_write(path, *error),
-            Err(error) => Fault::bug(format!("rows don't make the file {}: {error}", path.display())),
-        },
-        error @ (ParquetError::General(_)
-        | ParquetError::NYI(_)
-        | ParquetError::EOF(_)
-        | ParquetError::ArrowError(_)
-        | ParquetError::IndexOutOfBound(..)
-        | ParquetError::NeedMoreData(_)
-        | ParquetError::NeedMoreDataRange(_)
-        | _) => Fault::bug(format!("rows don't make the file {}", path.display())).from_source(error),
+            Err(error) => Fault::bug(format!("{}: {error}", not_a_file())),
+        };
     }
+    Fault::bug(not_a_file()).from_source(error)
 }

@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::UInt8Type;
-use arrow_array::RecordBatch;
 use num_bigint::BigInt;
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;

@@ -1,4 +1,4 @@
-//! What an operator asks: verify, backfill, fill, pause, rebuild, replay, apply.
+//! What an operator asks: verify, backfill, fill, pause, replay, apply.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,10 +16,9 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::read::{environment, parked_keys, quarantine_records};
-use super::replay::{known as known_sink, refuse_while_replaying, with_stopped};
+use super::replay::refuse_while_replaying;
 use super::{Answer, App, Refusal};
 use crate::foreign::own;
-use crate::sink_task::SinkTask;
 use crate::source_task::{BackfillWanted, SourceCommand, SourceTask};
 use crate::tasks::TaskState;
 use crate::topology::Topology;
@@ -199,26 +198,6 @@ pub(super) async fn task(
     })?;
     app.admin.remember_pause(name, pause).await?;
     Ok(Json(json!({ "task": name, "paused": pause })))
-}
-
-pub(super) async fn rebuild(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    Path(sink): Path<String>,
-) -> Answer {
-    let name = crate::sink_task::name(&sink);
-    known_sink(&app, &sink)?;
-    let path = format!("/rebuild/{sink}");
-    if let Some(answer) = app.elsewhere(&headers, &name, Method::POST, &path, None).await? {
-        return Ok(answer);
-    }
-    with_stopped(&app, &sink, SinkTask::ask_reset(&app.log, &sink)).await?;
-    // Paused or not: it is to be filled.
-    if app.admin.paused().await?.contains(&name) {
-        app.admin.remember_pause(&name, false).await?;
-        app.tasks.wish(&name, false).map_err(|_| Refusal::not_found(format!("there is no task '{name}'")))?;
-    }
-    Ok(Json(json!({ "sink": sink, "rebuilding": true })))
 }
 
 #[derive(Deserialize)]

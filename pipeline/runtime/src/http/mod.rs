@@ -1,18 +1,20 @@
 //! The HTTP side of a worker: health, metrics and the API under `/api/v1` that the command line speaks.
 //!
-//! `read` answers what is, `preview` what a draft would change, `act` and `replay` do what an operator asks. Everything but health and metrics wants the bearer token
+//! `read` answers what is, `preview` what a draft would change, `act`, `rebuild` and `replay` do what an operator asks. Everything but health and metrics wants the bearer token
 //! where one is set, since it shows personal data.
 
 mod act;
 mod elsewhere;
 mod preview;
 mod read;
+mod rebuild;
 mod replay;
 mod topics;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -27,6 +29,7 @@ use serde_json::json;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::admin::Admin;
+use crate::archives::Archives;
 use crate::counts_feed::CountsBoard;
 use crate::peers::Peers;
 use crate::roster_store::RosterStores;
@@ -46,6 +49,8 @@ pub(crate) struct App {
     pub(crate) catalog: watch::Receiver<Arc<Catalog>>,
     pub(crate) counts: CountsBoard,
     pub(crate) stores: RosterStores,
+    pub(crate) archives: Archives,
+    pub(crate) tombstone_retention: Duration,
     pub(crate) admin: Admin,
     pub(crate) sources: BTreeMap<String, mpsc::Sender<SourceCommand>>,
     /// The sinks that answer checks, and whether they list members.
@@ -125,7 +130,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/backfill", get(read::backfills).post(act::backfill))
         .route("/fill", post(act::fill))
         .route("/tasks/{*task}", post(act::task))
-        .route("/rebuild/{sink}", post(act::rebuild))
+        .route("/rebuild/{sink}", post(rebuild::rebuild))
         .route("/replay/{sink}", get(replay::progress).post(replay::begin))
         .route("/apply", post(act::apply))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), authorise));

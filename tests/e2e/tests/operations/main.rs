@@ -10,6 +10,7 @@ mod edge_trouble;
 mod export;
 mod gates;
 mod lake;
+mod lake_readers;
 mod misconfigured;
 mod moving;
 mod oddities;
