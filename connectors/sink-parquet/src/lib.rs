@@ -13,13 +13,16 @@ pub mod file;
 mod list;
 mod manifest;
 mod objects;
+mod reader;
 mod rows;
 mod sink;
+mod spool;
 mod verify;
 
 pub use compact::{Cleaned, CompactStep, CompactWhat, compact, plan_compaction};
 pub use config::{Compression, LakeConfig, Location};
 pub use list::{ListedPartition, ListedTable, list};
+pub use reader::LakeReader;
 pub use sink::LakeSink;
 pub use verify::{Problem, Progress, VerifiedTable, VerifyReport, verify};
 

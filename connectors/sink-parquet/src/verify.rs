@@ -11,8 +11,7 @@
 mod content;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
 use rollcall_columns::LakeTable;
 use rollcall_model::{Fault, FaultKind};
@@ -22,7 +21,8 @@ use tokio::task::JoinSet;
 use crate::config::{LakeConfig, Location};
 use crate::list::newest_of_all;
 use crate::manifest::{ListedFile, Manifest, Range, Tables};
-use crate::objects::{Objects, spool_fault};
+use crate::objects::Objects;
+use crate::spool::Spool;
 use content::Ends;
 
 /// Files that are looked at together.
@@ -206,7 +206,9 @@ impl Walk<'_> {
                 Found::Sound(sound) if file.parts > 1 => drop(ends.insert(n, sound)),
                 Found::Sound(_) => {}
                 Found::NotThere if self.was_replaced(table, file).await? => verified.replaced += 1,
-                Found::NotThere => self.wrong(table, Some(&file.object), "is listed but not there".to_owned()),
+                Found::NotThere => {
+                    self.wrong(table, Some(&file.object), "is listed but not there".to_owned())
+                }
                 Found::Wrong(what) => self.wrong(table, Some(&file.object), what),
             }
             at.files += 1;
@@ -243,7 +245,8 @@ impl Walk<'_> {
         let (mut strays, mut after) = (0, None);
         loop {
             let page = self.objects.list(&format!("{}/partition=", table.name), after.as_deref()).await?;
-            strays += page.objects.iter().filter(|object| !known.contains(object.key.as_str())).count() as u64;
+            strays +=
+                page.objects.iter().filter(|object| !known.contains(object.key.as_str())).count() as u64;
             match page.next {
                 Some(next) => after = Some(next),
                 None => return Ok(strays),
@@ -282,22 +285,6 @@ async fn look(
             | FaultKind::Fenced
             | FaultKind::Bug => Err(fault),
         },
-    }
-}
-
-/// A folder for files that are looked at; it goes with its last owner.
-#[derive(Clone, Debug)]
-pub(crate) struct Spool(Arc<tempfile::TempDir>);
-
-impl Spool {
-    pub(crate) fn make(folder: &Path, prefix: &str) -> Result<Self, Fault> {
-        let made = std::fs::create_dir_all(folder)
-            .and_then(|()| tempfile::Builder::new().prefix(prefix).tempdir_in(folder));
-        Ok(Self(Arc::new(made.map_err(|e| spool_fault(folder, e))?)))
-    }
-
-    pub(crate) fn file(&self, n: usize) -> PathBuf {
-        self.0.path().join(n.to_string())
     }
 }
 
