@@ -14,6 +14,9 @@ use crate::{Failure, Worker};
 
 const BUCKET: &str = "flags";
 const PREFIX: &str = "lake";
+/// Of the sink's inserts: text that looks like a date or a number stays text.
+const AS_THE_SINK: &str = "input_format_try_infer_dates=0&input_format_try_infer_datetimes=0\
+                           &input_format_json_try_infer_numbers_from_strings=0";
 const POLL: Duration = Duration::from_millis(100);
 /// How long anything that should happen may take.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -134,6 +137,7 @@ impl Lake {
         let copy = self.copy("memberships")?;
         let rows = query(
             clickhouse,
+            "",
             &format!(
                 "SELECT s, newest.1, id FROM (SELECT id, argMax((platform_environment_id, \
                  arrayMap(s -> s.segment_id, segments)), inserted_at) AS newest FROM {} GROUP BY id, source) \
@@ -176,7 +180,8 @@ impl Lake {
     pub async fn events(&self, clickhouse: &ClickHouse) -> Result<BTreeSet<String>, Failure> {
         let copy = self.copy("membership_changes")?;
         let rows =
-            query(clickhouse, &format!("SELECT event_id FROM {} FORMAT TSV", files_of(copy.path()))).await?;
+            query(clickhouse, "", &format!("SELECT event_id FROM {} FORMAT TSV", files_of(copy.path())))
+                .await?;
         let mut events = BTreeSet::new();
         for event in rows.lines() {
             assert!(events.insert(event.to_owned()), "event {event} stands in the lake twice");
@@ -200,7 +205,7 @@ pub async fn clickhouse_images(clickhouse: &ClickHouse) -> Result<Images, Failur
 
 async fn images(clickhouse: &ClickHouse, sql: &str) -> Result<Images, Failure> {
     let mut images = Images::new();
-    for line in query(clickhouse, sql).await?.lines() {
+    for line in query(clickhouse, AS_THE_SINK, sql).await?.lines() {
         let (environment, id, identifier, traits, version): (String, String, String, String, String) =
             serde_json::from_str(line)?;
         let fresh = images.insert((environment, id), (identifier, traits, version)).is_none();
@@ -215,10 +220,12 @@ pub fn files_of(folder: &Path) -> String {
     format!("file('{}/*.parquet', Parquet)", folder.display())
 }
 
-async fn query(clickhouse: &ClickHouse, sql: &str) -> Result<String, Failure> {
-    let settings = "?session_timezone=UTC&input_format_try_infer_dates=0&input_format_try_infer_datetimes=0\
-                    &input_format_json_try_infer_numbers_from_strings=0";
-    let url = format!("{}/{settings}", clickhouse.url());
+/// What ClickHouse answers; `settings` of the query as a URL has them, `a=1&b=2`.
+///
+/// # Errors
+/// What it says against it.
+pub async fn query(clickhouse: &ClickHouse, settings: &str, sql: &str) -> Result<String, Failure> {
+    let url = format!("{}/?session_timezone=UTC&{settings}", clickhouse.url());
     let answer = reqwest::Client::new().post(url).body(sql.to_owned()).send().await?;
     let status = answer.status();
     let text = answer.text().await?;
@@ -232,7 +239,6 @@ async fn query(clickhouse: &ClickHouse, sql: &str) -> Result<String, Failure> {
 pub fn assert_same_images(found: &Images, expected: &Images) {
     let keys: BTreeSet<_> = found.keys().chain(expected.keys()).collect();
     let differ: Vec<_> = keys.into_iter().filter(|key| found.get(*key) != expected.get(*key)).collect();
-    let shown: Vec<_> =
-        differ.iter().take(5).map(|key| (key, found.get(*key), expected.get(*key))).collect();
+    let shown: Vec<_> = differ.iter().take(5).map(|key| (key, found.get(*key), expected.get(*key))).collect();
     assert!(differ.is_empty(), "{} images differ in the lake and in ClickHouse: {shown:#?}", differ.len());
 }

@@ -40,7 +40,9 @@ async fn c08_killed_twenty_times_under_load_it_ends_as_the_oracle_says() {
         let lake = Some(Lake::start());
         let setting = Setting { version: PgVersion::V15, seed, cluster: None, edge: None, lake };
         let mut scene = Scene::set(setting).await.unwrap();
-        scene.kill_under_load(21).await.unwrap();
+        scene.kill_under_load(15).await.unwrap();
+        scene.compact_lake().await.unwrap();
+        scene.kill_under_load(6).await.unwrap();
         scene.come_to_rest().await.unwrap();
         scene.assert_exact().await.unwrap();
     }

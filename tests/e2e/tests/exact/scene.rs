@@ -177,6 +177,19 @@ impl Scene {
         Ok(())
     }
 
+    /// Merges the lake's files while the worker writes, and kills that.
+    pub(crate) async fn compact_lake(&mut self) -> Result<(), Failure> {
+        let worker = &mut self.workers[0];
+        worker.start(None)?;
+        worker.wait_until_ready().await?;
+        let (code, lines) = worker.ask(&["lake", "compact"]).await?;
+        assert_eq!(code, 0, "lake compact: {lines:#?}");
+        let merged = lines.iter().filter(|line| line["kind"] == "step").count();
+        assert!(merged > 0, "nothing was merged: {lines:#?}");
+        must_not_end_by_itself(worker)?;
+        worker.kill9().await
+    }
+
     /// A failpoint, each in turn; those of the lake first.
     fn failpoint(&mut self, number: usize) -> String {
         let of_lake: &[&str] = if self.lake.is_some() { &LAKE_FAILPOINTS } else { &[] };
