@@ -70,7 +70,7 @@ async fn c08_three_workers_on_kafka_end_as_the_oracle_says() {
             seed,
             cluster: Some(Cluster::start(3)),
             edge: None,
-            lake: None,
+            lake: Some(Lake::start()),
         })
         .await
         .unwrap();
