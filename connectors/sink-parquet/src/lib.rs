@@ -13,6 +13,7 @@ pub mod file;
 mod list;
 mod manifest;
 mod objects;
+mod reader;
 mod rows;
 mod sink;
 mod verify;
@@ -20,6 +21,7 @@ mod verify;
 pub use compact::{Cleaned, CompactStep, CompactWhat, compact, plan_compaction};
 pub use config::{Compression, LakeConfig, Location};
 pub use list::{ListedPartition, ListedTable, list};
+pub use reader::LakeReader;
 pub use sink::LakeSink;
 pub use verify::{Problem, Progress, VerifiedTable, VerifyReport, verify};
 

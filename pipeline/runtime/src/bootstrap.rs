@@ -70,11 +70,7 @@ pub(crate) async fn open(
 ) -> Result<(Box<dyn ArchiveReader>, Start), Fault> {
     let reader = archives.open(log, archive, None).await?;
     let parts: Vec<Archived> = parts(reader.holds(), topics).into_iter().copied().collect();
-    let mut places = Reads::new();
-    for part in &parts {
-        let place = goes_on(log, archive, part, tombstone_retention).await?;
-        places.insert((part.topic, part.partition), place);
-    }
+    let places = goes_on(log, archive, &parts, tombstone_retention).await?;
     let reading = Reading::of(archive, &*reader, &parts);
     Ok((reader, Start { reading, parts, goes_on: places }))
 }

@@ -28,9 +28,9 @@ mod peers;
 mod preview;
 mod read_to_end;
 mod reader_task;
-mod received;
 #[cfg(test)]
 mod rebuild_tests;
+mod received;
 mod replay;
 pub mod roster_store;
 mod roster_task;

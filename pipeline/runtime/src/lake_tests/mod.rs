@@ -115,7 +115,7 @@ async fn a_lake_that_lacks_what_it_has_listed_is_refused_until_it_is_rebuilt() {
         Some("put back what is missing, or begin the lake anew: rollcall rebuild lake")
     );
     let log: Arc<dyn Log> = Arc::new(world.log.clone());
-    sink_task::SinkTask::ask_reset(&log, NAME).await.unwrap_or_else(|e| panic!("{e}"));
+    sink_task::SinkTask::ask_reset(&log, NAME, None).await.unwrap_or_else(|e| panic!("{e}"));
     at_rest(&mut world).await;
     assert_eq!(world.store.resets(), 1);
     assert_eq!(state(&world).await["reset"], json!(false));
