@@ -186,8 +186,10 @@ impl LakeSink {
         let file = file.map_err(|e| spool_fault(&spool, e))?.into_temp_path();
         let settings = file_settings(&self.config);
         let path = file.to_path_buf();
-        let written = tokio::task::spawn_blocking(move || write_sorted(&path, table, &batches, &settings)).await;
-        let facts = written.map_err(|e| Fault::bug("writing a file of the lake panicked").from_source(e))??;
+        let written =
+            tokio::task::spawn_blocking(move || write_sorted(&path, table, &batches, &settings)).await;
+        let facts =
+            written.map_err(|e| Fault::bug("writing a file of the lake panicked").from_source(e))??;
         let Open { objects, log, .. } = self.open()?;
         let range = Range { partition: cut.partition, first_seq: cut.first, last_seq: cut.last };
         let listed = listed(object_name(table.name, log, range, None, &facts.sha256), range, (0, 1), facts);
@@ -214,7 +216,10 @@ impl LakeSink {
         let decide = |current: Option<&Manifest>| {
             let Some(current) = current else {
                 return Err(Fault::refused(format!("the lake's table {} is there no more", table.name))
-                    .repair(format!("put it back, or rollcall rebuild {} makes the lake anew", config.name)));
+                    .repair(format!(
+                        "put it back, or rollcall rebuild {} makes the lake anew",
+                        config.name
+                    )));
             };
             if current.log_id != log || current.writer != config.name {
                 return Err(Fault::refused(format!(
@@ -240,7 +245,11 @@ impl LakeSink {
             match self.uploaded.get(*cut) {
                 Some(file) => additions.push(Addition { cut: **cut, file: file.clone() }),
                 None if self.covered.get(&at).is_some_and(|covered| *covered >= cut.last) => {}
-                None => return Err(Fault::bug(format!("a cut of the lake is to be listed before it was uploaded: {cut:?}"))),
+                None => {
+                    return Err(Fault::bug(format!(
+                        "a cut of the lake is to be listed before it was uploaded: {cut:?}"
+                    )));
+                }
             }
         }
         additions.sort_by_key(|addition| addition.cut);

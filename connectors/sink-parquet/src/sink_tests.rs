@@ -26,8 +26,7 @@ struct Lakes {
 fn lakes() -> Lakes {
     let (s3, folder) = (S3::start(), TempDir::new().unwrap());
     s3.make_bucket("lakes");
-    let configs =
-        [in_bucket(&s3, "lakes", &folder.path().join("a")), in_folder(&folder.path().join("lake"))];
+    let configs = [in_bucket(&s3, "lakes", &folder.path().join("a")), in_folder(&folder.path().join("lake"))];
     Lakes { s3, _folder: folder, configs }
 }
 
@@ -60,7 +59,11 @@ async fn what_was_taken_is_listed_cut_by_cut_and_comes_back() {
         let at = |seq| Covered { seq: Seq(seq), until: rollcall_model::Place { epoch: 0, offset: seq } };
         assert_eq!(
             covered,
-            [((IDENTITIES, Partition(0)), at(5)), ((COUNTS, Partition(1)), at(4)), ((COUNTS, Partition(2)), at(9))]
+            [
+                ((IDENTITIES, Partition(0)), at(5)),
+                ((COUNTS, Partition(1)), at(4)),
+                ((COUNTS, Partition(2)), at(9))
+            ]
         );
         take(&mut again, IDENTITIES, 0, &five());
         assert_eq!(again.buffered((IDENTITIES, Partition(0))), Buffered::default());
@@ -127,7 +130,8 @@ async fn another_log_another_sink_and_a_newer_format_are_refused() {
         let fault = sink.list(&next).await.unwrap_err();
         says(&fault, FaultKind::Refused, "taken over by the sink second", "of its own");
 
-        let newer = |current: Option<&Manifest>| Ok(current.map(|m| Manifest { format: FORMAT + 1, ..m.clone() }));
+        let newer =
+            |current: Option<&Manifest>| Ok(current.map(|m| Manifest { format: FORMAT + 1, ..m.clone() }));
         tables.change("memberships", None, newer).await.unwrap();
         let fault = taker.prepare(&other, 4).await.unwrap_err();
         says(&fault, FaultKind::Refused, "memberships/manifests", "newer one");

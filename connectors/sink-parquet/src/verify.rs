@@ -206,7 +206,9 @@ impl Walk<'_> {
                 Found::Sound(sound) if file.parts > 1 => drop(ends.insert(n, sound)),
                 Found::Sound(_) => {}
                 Found::NotThere if self.was_replaced(table, file).await? => verified.replaced += 1,
-                Found::NotThere => self.wrong(table, Some(&file.object), "is listed but not there".to_owned()),
+                Found::NotThere => {
+                    self.wrong(table, Some(&file.object), "is listed but not there".to_owned())
+                }
                 Found::Wrong(what) => self.wrong(table, Some(&file.object), what),
             }
             at.files += 1;
@@ -243,7 +245,8 @@ impl Walk<'_> {
         let (mut strays, mut after) = (0, None);
         loop {
             let page = self.objects.list(&format!("{}/partition=", table.name), after.as_deref()).await?;
-            strays += page.objects.iter().filter(|object| !known.contains(object.key.as_str())).count() as u64;
+            strays +=
+                page.objects.iter().filter(|object| !known.contains(object.key.as_str())).count() as u64;
             match page.next {
                 Some(next) => after = Some(next),
                 None => return Ok(strays),

@@ -32,7 +32,7 @@ use serde_json::json;
 
 use crate::wire_dynamodb::DynamoDb;
 use crate::wire_kafka::{join, kafka_config};
-use crate::wire_lake::lake;
+use crate::wire_lake::{lake, open_archive};
 
 /// The embedded log's folder inside log.path.
 pub(crate) const LOG_FOLDER: &str = "log";
@@ -51,7 +51,7 @@ pub(crate) struct Wired {
 pub(crate) async fn wire(topology: &Topology, worker: &str) -> Result<Wired, Fault> {
     let folder = &worker_folder(&topology.log, worker);
     let mut engines = Vec::new();
-    let (mut sinks, mut lakes) = (Vec::new(), Vec::new());
+    let (mut sinks, mut lakes, mut archives) = (Vec::new(), Vec::new(), BTreeMap::new());
     let (mut members, mut mirror) = (None, None);
     // The log first: its lock keeps a second worker out of the folder before anything else is touched.
     let Opened { log: opened, join } = open_log(&topology.log, worker).await?;
@@ -76,7 +76,10 @@ pub(crate) async fn wire(topology: &Topology, worker: &str) -> Result<Wired, Fau
                 flush: flush_bounds(config.flush_rows, config.flush_bytes, config.flush_age_ms),
                 reconcile_every: Some(Duration::from_millis(config.reconcile_ms)),
             }),
-            SinkConfig::Parquet(config) => lakes.push(lake(name, config, folder)?),
+            SinkConfig::Parquet(config) => {
+                lakes.push(lake(name, config, folder)?);
+                archives.insert(name.clone(), open_archive(name, config, folder)?);
+            }
         }
     }
     let (mut sources, mut item_sources) = (Vec::new(), Vec::new());
@@ -99,7 +102,7 @@ pub(crate) async fn wire(topology: &Topology, worker: &str) -> Result<Wired, Fau
         item_sources,
         sinks,
         lakes,
-        archives: BTreeMap::new(),
+        archives,
         members,
         mirror,
         tombstone_retention: DAY * topology.log.tombstone_retention_days(),

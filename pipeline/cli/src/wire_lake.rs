@@ -4,10 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use rollcall_aws::{AwsConfig, Credentials};
-use rollcall_model::{Archive, Fault};
+use rollcall_model::{Archive, ArchiveReader, Fault};
 use rollcall_runtime::topology::ParquetSinkConfig;
-use rollcall_runtime::{LakeBounds, LakeWiring};
-use rollcall_sink_parquet::{Compression, LakeConfig, LakeSink, Location};
+use rollcall_runtime::{LakeBounds, LakeWiring, OpenArchive};
+use rollcall_sink_parquet::{Compression, LakeConfig, LakeReader, LakeSink, Location};
 
 /// Above so much a file goes up in parts, each of which can fail and be sent again alone.
 const PART_BYTES: u64 = 16 << 20;
@@ -60,4 +60,20 @@ pub(crate) fn lake(name: &str, config: &ParquetSinkConfig, folder: &Path) -> Res
             buffer_bytes: config.buffer_bytes,
         },
     })
+}
+
+/// How what it keeps is read.
+pub(crate) fn open_archive(
+    name: &str,
+    config: &ParquetSinkConfig,
+    folder: &Path,
+) -> Result<OpenArchive, Fault> {
+    let settings = lake_config(name, config, folder)?;
+    Ok(Box::new(move |pin| {
+        let settings = settings.clone();
+        Box::pin(async move {
+            let reader = LakeReader::open(&settings, pin.as_deref()).await?;
+            Ok(Box::new(reader) as Box<dyn ArchiveReader>)
+        })
+    }))
 }

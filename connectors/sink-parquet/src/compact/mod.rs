@@ -192,7 +192,8 @@ impl<'a> Compaction<'a> {
         (range, files): (Range, &[ListedFile]),
     ) -> Result<Vec<ListedFile>, Fault> {
         let spool = Spool::make(&self.config.spool, "compact-")?;
-        let (rows, bytes) = files.iter().fold((0, 0), |(rows, bytes), file| (rows + file.rows, bytes + file.bytes));
+        let (rows, bytes) =
+            files.iter().fold((0, 0), |(rows, bytes), file| (rows + file.rows, bytes + file.bytes));
         let merge = Merge {
             table,
             settings: file_settings(self.config),
@@ -275,11 +276,14 @@ impl<'a> Compaction<'a> {
     async fn bring(&self, file: &ListedFile, path: &Path) -> Result<(), Fault> {
         let name = self.objects.name(&file.object);
         if self.objects.download(&file.object, path).await?.is_none() {
-            return Err(Fault::refused(format!("{name} is listed but not there")).repair("rollcall lake verify"));
+            return Err(
+                Fault::refused(format!("{name} is listed but not there")).repair("rollcall lake verify")
+            );
         }
         let (to, bytes, sha256) = (path.to_owned(), file.bytes, file.sha256.clone());
         let checked = tokio::task::spawn_blocking(move || check_file(&to, bytes, &sha256)).await;
-        let checked = checked.map_err(|e| Fault::bug("checking a file of the lake panicked").from_source(e))?;
+        let checked =
+            checked.map_err(|e| Fault::bug("checking a file of the lake panicked").from_source(e))?;
         checked.map_err(|fault| Fault { what: format!("{name}: {}", fault.what), ..fault })
     }
 

@@ -193,9 +193,11 @@ impl Manifest {
     fn whole(&self) -> Result<(), Fault> {
         match self.untiled().first() {
             None => Ok(()),
-            Some(untiled) => Err(Fault::refused(format!("the lake's table {}: {untiled}", self.table)).repair(
-                format!("rollcall lake verify says more; rollcall rebuild {} makes it anew", self.writer),
-            )),
+            Some(untiled) => Err(Fault::refused(format!("the lake's table {}: {untiled}", self.table))
+                .repair(format!(
+                    "rollcall lake verify says more; rollcall rebuild {} makes it anew",
+                    self.writer
+                ))),
         }
     }
 

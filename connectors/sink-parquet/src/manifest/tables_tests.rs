@@ -33,13 +33,11 @@ struct Store {
 impl ManifestStore for Store {
     async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Page, Fault> {
         let objects = self.objects.lock().unwrap();
-        let mut keys =
-            objects.keys().filter(|key| key.starts_with(prefix) && after.is_none_or(|after| key.as_str() > after));
-        let page: Vec<Object> = keys
-            .by_ref()
-            .take(2)
-            .map(|key| Object { key: key.clone(), bytes: 0, modified_us: 0 })
-            .collect();
+        let mut keys = objects
+            .keys()
+            .filter(|key| key.starts_with(prefix) && after.is_none_or(|after| key.as_str() > after));
+        let page: Vec<Object> =
+            keys.by_ref().take(2).map(|key| Object { key: key.clone(), bytes: 0, modified_us: 0 }).collect();
         let next = keys.next().and(page.last()).map(|object| object.key.clone());
         Ok(Page { objects: page, next })
     }

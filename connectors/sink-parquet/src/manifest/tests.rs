@@ -33,7 +33,13 @@ fn file(range: Range, part: u16, parts: u16, hash: &str) -> ListedFile {
 
 fn cut(partition: u16, first: u64, last: u64) -> Cut {
     let until = Place { epoch: 0, offset: last * 10 };
-    Cut { topic: Topic::Identities, partition: Partition(partition), first: Seq(first), last: Seq(last), until }
+    Cut {
+        topic: Topic::Identities,
+        partition: Partition(partition),
+        first: Seq(first),
+        last: Seq(last),
+        until,
+    }
 }
 
 fn addition(partition: u16, first: u64, last: u64, full: bool) -> Addition {
@@ -60,7 +66,9 @@ fn names_tell_range_part_and_content() {
     assert_eq!(range_of("identities", &log(), Partition(4), &name), None);
     assert_eq!(range_of("identities", &LogId("log".to_owned()), Partition(3), &name), None);
     assert_eq!(number_of("identities", "identities/manifests/00000000000000000012.json"), Some(12));
-    for foreign in ["identities/manifests/12.json", "identities/manifests/x.tmp", "manifests/00000000000000000012.json"] {
+    for foreign in
+        ["identities/manifests/12.json", "identities/manifests/x.tmp", "manifests/00000000000000000012.json"]
+    {
         assert_eq!(number_of("identities", foreign), None, "{foreign}");
     }
 }
@@ -124,7 +132,10 @@ fn retention_drops_from_the_beginning_and_says_so() {
     let cuts = [addition(0, 1, 10, true), addition(0, 11, 20, false), addition(0, 21, 30, true)];
     let listed = begun().append(&cuts, 2_000).unwrap().unwrap();
     let mut dropped = listed.drop_until(Partition(0), Seq(20), 3_000).unwrap();
-    assert_eq!((dropped.covered(Partition(0)).first, dropped.files.len(), dropped.empty.len()), (Seq(21), 1, 0));
+    assert_eq!(
+        (dropped.covered(Partition(0)).first, dropped.files.len(), dropped.empty.len()),
+        (Seq(21), 1, 0)
+    );
     assert_eq!(dropped.history_from_us, 1_000);
     dropped.history_from_us = 5;
     let all = dropped.drop_until(Partition(0), Seq(30), 3_000).unwrap();
@@ -173,7 +184,8 @@ fn listed(cuts: &[(u16, u64, bool)]) -> Manifest {
 
 /// How often each commit from 0 to beyond the last is listed.
 fn times(manifest: &Manifest, partition: u16, seq: u64) -> usize {
-    let mut ranges: Vec<Range> = manifest.by_range().into_keys().chain(manifest.empty.iter().copied()).collect();
+    let mut ranges: Vec<Range> =
+        manifest.by_range().into_keys().chain(manifest.empty.iter().copied()).collect();
     ranges.dedup();
     ranges
         .iter()

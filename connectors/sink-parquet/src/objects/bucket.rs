@@ -104,7 +104,8 @@ impl Bucket {
             Some("NotImplemented") => {
                 fault.kind = FaultKind::Config;
                 fault.repair = Some(
-                    "take a store that knows conditional writes (If-None-Match) and multipart uploads".to_owned(),
+                    "take a store that knows conditional writes (If-None-Match) and multipart uploads"
+                        .to_owned(),
                 );
             }
             // An answer to HEAD has no body, so no code.

@@ -119,7 +119,8 @@ impl Objects {
         if there == Some(local) {
             return Ok(());
         }
-        let (name, there) = (self.name(key), there.map_or_else(|| "gone".to_owned(), |n| format!("{n} bytes")));
+        let (name, there) =
+            (self.name(key), there.map_or_else(|| "gone".to_owned(), |n| format!("{n} bytes")));
         Err(Fault::refused(format!(
             "{name} is named by its content, which has {local} bytes, but is {there}: something else changed it"
         ))

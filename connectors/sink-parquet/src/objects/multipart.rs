@@ -92,7 +92,8 @@ impl Bucket {
         number: i32,
         (file, from, length): (&Path, u64, u64),
     ) -> Result<Option<String>, Fault> {
-        let body = ByteStream::read_from().path(file).offset(from).length(Length::Exact(length)).build().await;
+        let body =
+            ByteStream::read_from().path(file).offset(from).length(Length::Exact(length)).build().await;
         let body = body.map_err(|e| {
             Fault::retry(format!("can't read the spool file {}", file.display())).from_source(e)
         })?;
@@ -194,9 +195,7 @@ impl Bucket {
         match Box::pin(request.send()).await {
             Ok(_) => Ok(()),
             Err(error) if code(&error) == Some("NoSuchUpload") => Ok(()),
-            Err(error) => {
-                Err(self.refused("ending the upload of", "s3:AbortMultipartUpload", key, error))
-            }
+            Err(error) => Err(self.refused("ending the upload of", "s3:AbortMultipartUpload", key, error)),
         }
     }
 }

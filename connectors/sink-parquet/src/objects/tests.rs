@@ -61,7 +61,8 @@ async fn a_name_is_given_once() {
         let mut racing = tokio::task::JoinSet::new();
         for text in racers {
             let objects = objects.clone();
-            racing.spawn(async move { objects.put_if_absent("t/m/2.json", Bytes::from(text)).await.unwrap() });
+            racing
+                .spawn(async move { objects.put_if_absent("t/m/2.json", Bytes::from(text)).await.unwrap() });
         }
         let puts = racing.join_all().await;
         assert_eq!(puts.iter().filter(|put| **put == Put::Written).count(), 1, "{puts:?}");
@@ -234,8 +235,10 @@ async fn what_is_not_allowed_names_action_and_resource() {
     says(&fault, FaultKind::Config, "s3:ListBucket on arn:aws:s3:::lakes is", "\"s3:ListBucket\"");
     let fault = objects.delete("a").await.unwrap_err();
     says(&fault, FaultKind::Config, "s3:DeleteObject", "\"s3:DeleteObject\"");
-    config.aws.endpoint =
-        Some(answers("501 Not Implemented", "<Error><Code>NotImplemented</Code><Message>no</Message></Error>"));
+    config.aws.endpoint = Some(answers(
+        "501 Not Implemented",
+        "<Error><Code>NotImplemented</Code><Message>no</Message></Error>",
+    ));
     let fault = Objects::open(&config).await.unwrap().put_if_absent("a", Bytes::new()).await.unwrap_err();
     says(&fault, FaultKind::Config, "NotImplemented", "If-None-Match");
 }

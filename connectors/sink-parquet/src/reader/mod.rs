@@ -121,18 +121,20 @@ impl LakeReader {
             return Ok(ArchivePage { deliveries: Vec::new(), next: None });
         };
         // Nothing of it was so by then.
-        let is_later = filter.as_of_us.is_some_and(|as_of| at.0 != Topic::SegmentCounts && file.min_version > as_of);
+        let is_later =
+            filter.as_of_us.is_some_and(|as_of| at.0 != Topic::SegmentCounts && file.min_version > as_of);
         if is_later || from.row >= file.rows {
             self.open = None;
             return Ok(ArchivePage { deliveries: Vec::new(), next: after(from.file) });
         }
-        let is_open = self.open.as_ref().is_some_and(|open| open.at == at && open.cursor == from);
-        let mut open = match self.open.take() {
-            Some(open) if is_open => open,
-            Some(_) | None => self.bring(table, at, from, file).await?,
+        let known = self.open.take().filter(|open| open.at == at && open.cursor == from);
+        let mut open = match known {
+            Some(open) => open,
+            None => self.bring(table, at, from, file).await?,
         };
         let rows = open.rows().await?.ok_or_else(|| {
-            Fault::refused(format!("{} ends before its last row", self.objects.name(&file.object))).repair(VERIFY)
+            Fault::refused(format!("{} ends before its last row", self.objects.name(&file.object)))
+                .repair(VERIFY)
         })?;
         let name = self.objects.name(&file.object);
         let given = rows.num_rows() as u64;
@@ -162,7 +164,7 @@ impl LakeReader {
 
     /// Brings a file to the spool, if it is what was listed.
     async fn bring(
-        &self,
+        &mut self,
         table: &LakeTable,
         at: (Topic, Partition),
         cursor: ArchiveCursor,
@@ -208,13 +210,26 @@ impl OpenFile {
             }
         };
         let rows = batch.num_rows();
-        let row_bytes = (batch.get_array_memory_size() / rows.max(1)).max(1);
-        let taken = (PAGE_BYTES_MAX / row_bytes).clamp(1, PAGE_ROWS_MAX);
+        let taken = page_rows(&batch)?;
         if taken < rows {
             self.rest = Some(batch.slice(taken, rows - taken));
         }
         Ok(Some(batch.slice(0, taken.min(rows))))
     }
+}
+
+/// How many rows of a batch are a page.
+fn page_rows(batch: &RecordBatch) -> Result<usize, Fault> {
+    let mut bytes = 0;
+    for column in batch.columns() {
+        // Of these rows alone, whatever else lies in the same buffers.
+        bytes += column
+            .to_data()
+            .get_slice_memory_size()
+            .map_err(|e| Fault::bug("rows of the lake have no size").from_source(e))?;
+    }
+    let row_bytes = (bytes / batch.num_rows().max(1)).max(1);
+    Ok((PAGE_BYTES_MAX / row_bytes).clamp(1, PAGE_ROWS_MAX))
 }
 
 async fn read(table: &LakeTable, rows: RecordBatch) -> Result<Vec<OutRecord>, Fault> {

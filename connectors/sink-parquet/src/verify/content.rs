@@ -54,7 +54,9 @@ impl Content {
         for seq in numbers(table, "seq", batch)? {
             let seq = seq.unsigned_abs();
             if seq < range.first_seq.0 || seq > range.last_seq.0 {
-                return Err(Fault::refused(format!("it holds a row of commit {seq}, which is not of its range")));
+                return Err(Fault::refused(format!(
+                    "it holds a row of commit {seq}, which is not of its range"
+                )));
             }
         }
         if let Some(column) =

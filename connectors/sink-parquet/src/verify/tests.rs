@@ -18,11 +18,16 @@ async fn lake() -> Lake {
     let folder = TempDir::new().unwrap();
     let config = in_folder(&folder.path().join("lake"));
     let mut sink = prepared(&config).await;
-    let identities: Vec<_> = (1..=300).map(|n| identity(n, n as i64, &format!("id-{}", n % 50), "some text")).collect();
+    let identities: Vec<_> =
+        (1..=300).map(|n| identity(n, n as i64, &format!("id-{}", n % 50), "some text")).collect();
     take(&mut sink, Topic::Identities, 0, &identities);
     let counts: Vec<_> = (1..=9).map(|n| count(n, 2, "s", n)).collect();
     take(&mut sink, Topic::SegmentCounts, 2, &counts);
-    let first = [cut(Topic::Identities, 0, 1, 200), cut(Topic::Identities, 1, 1, 9), cut(Topic::SegmentCounts, 2, 1, 5)];
+    let first = [
+        cut(Topic::Identities, 0, 1, 200),
+        cut(Topic::Identities, 1, 1, 9),
+        cut(Topic::SegmentCounts, 2, 1, 5),
+    ];
     keep(&mut sink, &first).await;
     keep(&mut sink, &[cut(Topic::Identities, 0, 201, 300), cut(Topic::SegmentCounts, 2, 6, 9)]).await;
     Lake { folder, config }
@@ -62,10 +67,16 @@ async fn a_sound_lake_is_sound() {
     let mut seen = Vec::new();
     let report = verify(&lake.config, &mut |progress| seen.push(progress)).await.unwrap();
     assert!(report.is_sound(), "{report:?}");
-    let rows: Vec<_> = report.tables.iter().map(|table| (table.table.as_str(), table.files, table.rows)).collect();
+    let rows: Vec<_> =
+        report.tables.iter().map(|table| (table.table.as_str(), table.files, table.rows)).collect();
     assert_eq!(
         rows,
-        [("identities", 2, 300), ("memberships", 0, 0), ("membership_changes", 0, 0), ("segment_counts", 2, 9)]
+        [
+            ("identities", 2, 300),
+            ("memberships", 0, 0),
+            ("membership_changes", 0, 0),
+            ("segment_counts", 2, 9)
+        ]
     );
     let last = seen.last().unwrap();
     assert_eq!((seen.len(), last.files, last.bytes), (4, last.files_of, last.bytes_of));
@@ -95,7 +106,10 @@ async fn a_file_that_is_gone_cut_short_or_altered_is_named() {
         let problem = lake.problem().await;
         assert_eq!(problem.object.as_deref(), Some(name.as_str()));
         assert!(problem.what.contains(what) && !problem.what.contains("verify-"), "{problem:?}");
-        assert!(problem.repair.contains("rollcall rebuild lake") && problem.repair.contains(&name), "{problem:?}");
+        assert!(
+            problem.repair.contains("rollcall rebuild lake") && problem.repair.contains(&name),
+            "{problem:?}"
+        );
     }
     std::fs::write(&file, sound).unwrap();
     assert!(lake.report().await.is_sound());
@@ -134,7 +148,10 @@ async fn rows_that_belong_elsewhere_are_told() {
     .await;
     let report = lake.report().await;
     assert_eq!(report.problems.len(), 2, "{report:?}");
-    assert!(report.problems.iter().all(|problem| problem.what.contains("a row of partition 2")), "{report:?}");
+    assert!(
+        report.problems.iter().all(|problem| problem.what.contains("a row of partition 2")),
+        "{report:?}"
+    );
 }
 
 #[tokio::test]
@@ -143,12 +160,19 @@ async fn tables_that_don_t_belong_together_and_strays_are_told() {
     let stray = lake.file("identities", 0).await.with_file_name("stray.parquet");
     std::fs::write(stray, "x").unwrap();
     let report = lake.report().await;
-    assert_eq!((report.is_sound(), report.tables[0].strays), (true, 1), "a stray is nobody's, and harms nobody");
+    assert_eq!(
+        (report.is_sound(), report.tables[0].strays),
+        (true, 1),
+        "a stray is nobody's, and harms nobody"
+    );
     std::fs::remove_dir_all(lake.folder.path().join("lake/memberships")).unwrap();
     assert!(lake.problem().await.what.contains("has no manifest"));
     lake.edit("segment_counts", |m| m.log_id.0.push('x')).await;
     let report = lake.report().await;
-    assert!(report.problems.iter().any(|p| p.table == "segment_counts" && p.what.contains("log-1x")), "{report:?}");
+    assert!(
+        report.problems.iter().any(|p| p.table == "segment_counts" && p.what.contains("log-1x")),
+        "{report:?}"
+    );
 }
 
 #[tokio::test]
