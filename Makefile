@@ -59,7 +59,8 @@ bench: servers ## The figures of this machine, each beside its rival in the same
 	folder=$$(mktemp -d); trap 'rm -r "$$folder"' EXIT; \
 	for run in "log_store fjall 1500 100 $$folder" "log_store redb 1500 100 $$folder" "log_commit 500 10" \
 		"roster 100000 1000 100000" "postgres_drain 1000000 20 2" "latency 1000 30" "latency 5000 30 kafka" "logs 5" "restore 1000000" \
-		"large_transaction 1000000 100000" "dynamodb 200000" clickhouse_insert rules; do \
+		"large_transaction 1000000 100000" "dynamodb 200000" clickhouse_insert rules \
+		"lake memory 2000000" "lake files 200000" "lake inserts 200000" "lake forms 200000"; do \
 		echo "== $$run" >&2; $(TARGET)/release/$$run </dev/null; \
 	done
 

@@ -16,6 +16,7 @@ mod objects;
 mod reader;
 mod rows;
 mod sink;
+mod spool;
 mod verify;
 
 pub use compact::{Cleaned, CompactStep, CompactWhat, compact, plan_compaction};

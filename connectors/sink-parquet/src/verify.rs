@@ -11,8 +11,7 @@
 mod content;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
 use rollcall_columns::LakeTable;
 use rollcall_model::{Fault, FaultKind};
@@ -22,7 +21,8 @@ use tokio::task::JoinSet;
 use crate::config::{LakeConfig, Location};
 use crate::list::newest_of_all;
 use crate::manifest::{ListedFile, Manifest, Range, Tables};
-use crate::objects::{Objects, spool_fault};
+use crate::objects::Objects;
+use crate::spool::Spool;
 use content::Ends;
 
 /// Files that are looked at together.
@@ -285,22 +285,6 @@ async fn look(
             | FaultKind::Fenced
             | FaultKind::Bug => Err(fault),
         },
-    }
-}
-
-/// A folder for files that are looked at; it goes with its last owner.
-#[derive(Clone, Debug)]
-pub(crate) struct Spool(Arc<tempfile::TempDir>);
-
-impl Spool {
-    pub(crate) fn make(folder: &Path, prefix: &str) -> Result<Self, Fault> {
-        let made = std::fs::create_dir_all(folder)
-            .and_then(|()| tempfile::Builder::new().prefix(prefix).tempdir_in(folder));
-        Ok(Self(Arc::new(made.map_err(|e| spool_fault(folder, e))?)))
-    }
-
-    pub(crate) fn file(&self, n: usize) -> PathBuf {
-        self.0.path().join(n.to_string())
     }
 }
 

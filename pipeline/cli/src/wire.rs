@@ -32,7 +32,7 @@ use serde_json::json;
 
 use crate::wire_dynamodb::DynamoDb;
 use crate::wire_kafka::{join, kafka_config};
-use crate::wire_lake::{lake, open_archive};
+use crate::wire_lake::{archive, lake};
 
 /// The embedded log's folder inside log.path.
 pub(crate) const LOG_FOLDER: &str = "log";
@@ -78,7 +78,7 @@ pub(crate) async fn wire(topology: &Topology, worker: &str) -> Result<Wired, Fau
             }),
             SinkConfig::Parquet(config) => {
                 lakes.push(lake(name, config, folder)?);
-                archives.insert(name.clone(), open_archive(name, config, folder)?);
+                archives.insert(name.clone(), archive(name, config, folder)?);
             }
         }
     }

@@ -62,17 +62,13 @@ pub(crate) fn lake(name: &str, config: &ParquetSinkConfig, folder: &Path) -> Res
     })
 }
 
-/// How what it keeps is read.
-pub(crate) fn open_archive(
-    name: &str,
-    config: &ParquetSinkConfig,
-    folder: &Path,
-) -> Result<OpenArchive, Fault> {
+/// How the runtime reads it, to rebuild others from it.
+pub(crate) fn archive(name: &str, config: &ParquetSinkConfig, folder: &Path) -> Result<OpenArchive, Fault> {
     let settings = lake_config(name, config, folder)?;
     Ok(Box::new(move |pin| {
         let settings = settings.clone();
         Box::pin(async move {
-            let reader = LakeReader::open(&settings, pin.as_deref()).await?;
+            let reader = Box::pin(LakeReader::open(&settings, pin.as_deref())).await?;
             Ok(Box::new(reader) as Box<dyn ArchiveReader>)
         })
     }))

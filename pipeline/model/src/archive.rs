@@ -135,6 +135,8 @@ pub trait ArchiveReader: Send {
     fn log_id(&self) -> &LogId;
     /// Names the moment, so that a reader can be opened at it again.
     fn pin(&self) -> String;
+    /// Since when it can tell how it was, in microseconds since 1970: an earlier `as_of_us` misses what was dropped.
+    fn history_from_us(&self) -> i64;
     /// What it holds.
     fn holds(&self) -> &[Archived];
     /// The next records of a partition of a topic, a bounded number of them.

@@ -29,7 +29,7 @@ use crate::list::newest_of_all;
 use crate::manifest::{ListedFile, Manifest, Range, Tables, object_name};
 use crate::objects::Objects;
 use crate::sink::{file_settings, listed};
-use crate::verify::Spool;
+use crate::spool::Spool;
 use merge::Merge;
 use plan::{Limits, Step};
 

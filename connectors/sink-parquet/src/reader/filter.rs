@@ -1,60 +1,43 @@
-//! Which records of a lake are read, and as what.
-//!
-//! ```text
-//! version above as_of ─▶ left out
-//! of another environment ─▶ left out, unless it left one that is asked for: then it says that it is gone from there
-//! ```
+//! Which records of a lake are wanted, and what is wanted of them.
 
 use rollcall_model::archive::ArchiveFilter;
-use rollcall_model::{IdentityRecord, IdentityState, MembershipRecord, OutRecord};
+use rollcall_model::{Fault, OutRecord};
 
-/// What is left of a record; `None` when it says nothing of what is asked for.
+/// What a filter leaves of a record; `None` when nothing.
 ///
-/// A set of another environment is read as an empty one: the identity may have been in a set of one that is asked for
-/// before, and a set replaces what stood before it.
-pub(super) fn passes(record: OutRecord, filter: &ArchiveFilter) -> Option<OutRecord> {
-    let is_later = |version: i64| filter.as_of_us.is_some_and(|as_of| version > as_of);
-    let all = filter.environments.is_empty();
-    match record {
-        OutRecord::Identity(record) if is_later(record.version.0) => None,
-        OutRecord::Identity(record) if all => Some(OutRecord::Identity(record)),
-        OutRecord::Identity(record) => identity(record, filter),
-        OutRecord::Membership(set) if is_later(set.version.0) => None,
-        OutRecord::Membership(set) if all || filter.environments.contains(&set.environment_key) => {
-            Some(OutRecord::Membership(set))
+/// An identity that left a wanted environment for another is still news there: of its image only the leaving is passed
+/// on, and its set is passed on empty, which takes back what an older one said.
+pub(super) fn pass(record: OutRecord, filter: &ArchiveFilter) -> Result<Option<OutRecord>, Fault> {
+    let is_wanted = |key: &str| filter.environments.is_empty() || filter.environments.contains(key);
+    let is_past = |version: i64| filter.as_of_us.is_none_or(|as_of| version <= as_of);
+    Ok(match record {
+        OutRecord::Identity(mut record) => {
+            if !record.environment_key.as_deref().is_some_and(is_wanted) && !filter.environments.is_empty() {
+                record.environment_key = None;
+            }
+            if !filter.environments.is_empty() {
+                record.left_environment_keys.retain(|key| is_wanted(key));
+            }
+            let says = filter.environments.is_empty()
+                || record.environment_key.is_some()
+                || !record.left_environment_keys.is_empty();
+            (says && is_past(record.version.0)).then_some(OutRecord::Identity(record))
         }
-        OutRecord::Membership(set) => {
-            Some(OutRecord::Membership(MembershipRecord { segments: Vec::new(), ..set }))
+        OutRecord::Membership(mut record) => {
+            if !is_wanted(&record.environment_key) {
+                record.segments.clear();
+            }
+            is_past(record.version.0).then_some(OutRecord::Membership(record))
         }
-        OutRecord::MembershipChange(change) => {
-            let is_asked = all || filter.environments.contains(&change.environment_key);
-            (is_asked && !is_later(change.version.0)).then_some(OutRecord::MembershipChange(change))
+        OutRecord::MembershipChange(record) => (is_wanted(&record.environment_key)
+            && is_past(record.version.0))
+        .then_some(OutRecord::MembershipChange(record)),
+        OutRecord::Count(_) if filter.as_of_us.is_some() => {
+            return Err(Fault::bug("counts have no time: those of one are counted from memberships"));
         }
-        OutRecord::Count(count) => {
-            let is_asked = all || filter.environments.contains(count.environment_id.as_str());
-            is_asked.then_some(OutRecord::Count(count))
+        OutRecord::Count(record) => {
+            is_wanted(record.environment_id.as_str()).then_some(OutRecord::Count(record))
         }
-        OutRecord::Watermark(watermark) => Some(OutRecord::Watermark(watermark)),
-    }
-}
-
-fn identity(record: IdentityRecord, filter: &ArchiveFilter) -> Option<OutRecord> {
-    let left: std::collections::BTreeSet<String> =
-        record.left_environment_keys.intersection(&filter.environments).cloned().collect();
-    let lives_there = record.environment_key.as_ref().is_some_and(|key| filter.environments.contains(key));
-    let record = IdentityRecord { left_environment_keys: left, ..record };
-    if lives_there {
-        return Some(OutRecord::Identity(record));
-    }
-    let gone = !record.left_environment_keys.is_empty();
-    gone.then(|| {
-        OutRecord::Identity(IdentityRecord {
-            deleted: true,
-            state: IdentityState::Deleted,
-            environment_key: None,
-            identity_key: None,
-            parked: Vec::new(),
-            ..record
-        })
+        OutRecord::Watermark(_) => None,
     })
 }

@@ -1,259 +1,209 @@
-//! The lake as an archive that is read: records back from its files, as they were listed at one moment.
+//! A lake as it was listed at one moment, record by record.
 //!
 //! ```text
-//! manifests (pinned) ─▶ files of a partition, in order of range ─▶ spool, one at a time, checked ─▶ pages of records
+//! pin: a manifest per table ─▶ files of a partition, in the order of their ranges ─▶ spool, checked ─▶ records ─▶ filter
 //! ```
 //!
-//! In: where a lake lies, perhaps a pin. Out: [`ArchivePage`]s. Right because a manifest is never changed and a file is
-//! never rewritten: a reader that is opened at the same pin reads the same rows in the same order, and a cursor is a
-//! file's number and rows of it. A file's bytes are compared with the manifest before its first row is believed. Memory is
-//! a batch and a page, whatever the lake holds.
+//! Right because a pinned manifest never changes and its files are never rewritten: a reader that begins again at a
+//! cursor finds the same rows behind it. What a compaction replaces meanwhile stays for the grace of readers. A file is
+//! compared with its line of the manifest before any row of it is handed on.
 
 mod filter;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use arrow_array::RecordBatch;
-use rollcall_columns::{LAKE_TABLES, LakeTable, lake_records};
-use rollcall_model::archive::{ArchiveCursor, ArchiveFilter, ArchivePage, ArchiveReader, Archived};
+use rollcall_columns::{LakeTable, lake_records};
+use rollcall_model::archive::{ArchiveCursor, ArchiveFilter, ArchivePage, ArchiveReader, Archived, Covered};
 use rollcall_model::log::Fut;
-use rollcall_model::{Covered, Delivery, Fault, LogId, OutRecord, Partition, Place, Seq, Topic};
+use rollcall_model::{Delivery, Fault, FaultKind, LogId, Partition, Topic};
 
 use crate::config::LakeConfig;
 use crate::file::{FileReader, check_file};
 use crate::list::newest_of_all;
-use crate::manifest::{ListedFile, Manifest, Numbered, Tables, key_of};
+use crate::manifest::{ListedFile, Manifest, Numbered, Tables};
 use crate::objects::Objects;
-use crate::verify::Spool;
+use crate::spool::Spool;
 
-/// Rows of a page at most.
-const PAGE_ROWS_MAX: usize = 4_096;
-/// About so many bytes of rows at most; one row may be more.
-const PAGE_BYTES_MAX: usize = 8 << 20;
+/// The tables whose older versions tell how it was.
+const OF_HISTORY: [Topic; 2] = [Topic::Identities, Topic::Memberships];
+const VERIFY: &str = "rollcall lake verify names every file that is missing or damaged; rollcall rebuild LAKE makes the lake anew";
 
-const VERIFY: &str = "rollcall lake verify";
-
-/// Reads a lake.
+/// Reads a lake at one moment.
 #[derive(Debug)]
 pub struct LakeReader {
     objects: Objects,
     spool: Spool,
-    log: LogId,
+    log_id: LogId,
     tables: BTreeMap<Topic, Numbered>,
     holds: Vec<Archived>,
-    open: Option<OpenFile>,
+    open: Option<Open>,
 }
 
-/// A file that is being read.
+/// The file that is being read, and where.
 #[derive(Debug)]
-struct OpenFile {
+struct Open {
     at: (Topic, Partition),
-    cursor: ArchiveCursor,
-    reader: Option<FileReader>,
-    /// Rows read of the file and not yet given.
-    rest: Option<RecordBatch>,
-    path: PathBuf,
-}
-
-impl Drop for OpenFile {
-    fn drop(&mut self) {
-        // What stays goes with the spool.
-        let _removed = std::fs::remove_file(&self.path);
-    }
+    next: ArchiveCursor,
+    batches: FileReader,
 }
 
 impl LakeReader {
-    /// Opens a lake as it is listed now, or as it was at a moment that [`ArchiveReader::pin`] named.
+    /// Opens a lake as it is now, or as it was at a moment that [`ArchiveReader::pin`] named.
     ///
     /// # Errors
-    /// A [`Fault`]: there is no lake, its tables are of several logs, it can't be reached, or what is pinned has been
-    /// cleaned up since.
+    /// A [`Fault`]: `Refused` when there is no lake, or the moment is past; what the store says.
     pub async fn open(config: &LakeConfig, pin: Option<&str>) -> Result<Self, Fault> {
         let objects = Box::pin(Objects::open(config)).await?;
-        let manifests = Tables::new(objects.clone());
-        let mut tables = BTreeMap::new();
-        match pin {
-            Some(pin) => {
-                for (table, number) in pinned(pin)? {
-                    let manifest = Box::pin(manifests.numbered(table.name, number)).await?;
-                    let manifest = manifest.ok_or_else(|| outlived(&objects, &key_of(table.name, number)))?;
-                    tables.insert(table.topic, Numbered { number, manifest });
-                }
-            }
-            None => {
-                for (table, newest) in newest_of_all(config, &manifests).await? {
-                    tables.extend(newest.map(|newest| (table.topic, newest)));
-                }
-            }
+        let tables = Tables::new(objects.clone());
+        let pinned = match pin {
+            Some(pin) => at_pin(config, &tables, pin).await?,
+            None => now(config, &tables).await?,
+        };
+        let mut log_ids = pinned.values().map(|numbered| &numbered.manifest.log_id);
+        let log_id = log_ids.next().cloned().ok_or_else(|| Fault::bug("a lake without tables was opened"))?;
+        if log_ids.any(|other| *other != log_id) {
+            return Err(Fault::retry(format!("the lake at {} is being begun anew", config.location)));
         }
-        let log = one_log(config, tables.values().map(|table| &table.manifest))?;
-        let holds = tables.iter().flat_map(|(topic, table)| held(*topic, &table.manifest)).collect();
+        let holds = pinned.iter().flat_map(|(topic, numbered)| held(*topic, &numbered.manifest)).collect();
         let spool = Spool::make(&config.spool, "read-")?;
-        Ok(Self { objects, spool, log, tables, holds, open: None })
+        Ok(Self { objects, spool, log_id, tables: pinned, holds, open: None })
     }
 
-    /// Since when it can tell what was so, of some topics, in microseconds since 1970.
-    #[must_use]
-    pub fn history_from_us(&self, topics: &[Topic]) -> i64 {
-        let tables = topics.iter().filter_map(|topic| self.tables.get(topic));
-        tables.map(|table| table.manifest.history_from_us).max().unwrap_or_default()
+    fn file(
+        &self,
+        at: (Topic, Partition),
+        number: u32,
+    ) -> Result<Option<(&'static LakeTable, ListedFile)>, Fault> {
+        let table = LakeTable::of(at.0).zip(self.tables.get(&at.0));
+        let (table, numbered) =
+            table.ok_or_else(|| Fault::bug(format!("the lake keeps no topic {}", at.0.name())))?;
+        let number = usize::try_from(number).unwrap_or(usize::MAX);
+        Ok(numbered.manifest.files_of(at.1).nth(number).map(|file| (table, file.clone())))
     }
 
-    async fn read_page(
+    async fn page(
         &mut self,
         at: (Topic, Partition),
         from: ArchiveCursor,
         filter: &ArchiveFilter,
     ) -> Result<ArchivePage, Fault> {
-        let Some(table) = LakeTable::of(at.0) else {
-            return Err(Fault::bug(format!("the lake keeps no {}", at.0.name())));
-        };
-        self.refuse_forgotten(at.0, filter)?;
-        let manifest = self.tables.get(&at.0).map(|table| &table.manifest);
-        let files: Vec<ListedFile> =
-            manifest.into_iter().flat_map(|manifest| manifest.files_of(at.1)).cloned().collect();
-        let after = |file: u32| {
-            let next = file + 1;
-            ((next as usize) < files.len()).then_some(ArchiveCursor { file: next, row: 0 })
-        };
-        let Some(file) = files.get(from.file as usize) else {
+        let Some((table, file)) = self.file(at, from.file)? else {
             return Ok(ArchivePage { deliveries: Vec::new(), next: None });
         };
-        // Nothing of it was so by then.
+        let range = file.range;
+        let behind = ArchiveCursor { file: from.file.saturating_add(1), row: 0 };
         let is_later =
-            filter.as_of_us.is_some_and(|as_of| at.0 != Topic::SegmentCounts && file.min_version > as_of);
-        if is_later || from.row >= file.rows {
-            self.open = None;
-            return Ok(ArchivePage { deliveries: Vec::new(), next: after(from.file) });
+            OF_HISTORY.contains(&at.0) && filter.as_of_us.is_some_and(|as_of| file.min_version > as_of);
+        if is_later {
+            return self.end_of_file(at, behind, Vec::new());
         }
-        let known = self.open.take().filter(|open| open.at == at && open.cursor == from);
-        let mut open = match known {
-            Some(open) => open,
-            None => self.bring(table, at, from, file).await?,
+        let mut open = match self.open.take() {
+            Some(open) if open.at == at && open.next == from => open,
+            Some(_) | None => {
+                let batches =
+                    open_file(self.objects.clone(), self.spool.file(0), table, file, from.row).await?;
+                Open { at, next: from, batches }
+            }
         };
-        let rows = open.rows().await?.ok_or_else(|| {
-            Fault::refused(format!("{} ends before its last row", self.objects.name(&file.object)))
-                .repair(VERIFY)
-        })?;
-        let name = self.objects.name(&file.object);
-        let given = rows.num_rows() as u64;
-        let records = read(table, rows).await.map_err(|fault| told(&name, fault))?;
-        let passed = records.into_iter().filter_map(|record| filter::passes(record, filter));
-        let deliveries = passed.map(|record| delivery(at, record)).collect();
-        open.cursor.row += given;
-        let next = if open.cursor.row < file.rows { Some(open.cursor) } else { after(from.file) };
-        self.open = (open.cursor.row < file.rows).then_some(open);
+        let (batch, mut open) = tokio::task::spawn_blocking(move || (open.batches.next(), open))
+            .await
+            .map_err(|e| Fault::bug("reading a file of the lake panicked").from_source(e))?;
+        let Some(batch) = batch.transpose()? else { return self.end_of_file(at, behind, Vec::new()) };
+        let place =
+            self.tables.get(&at.0).map_or_else(Default::default, |of| of.manifest.covered(at.1).until);
+        let mut deliveries = Vec::new();
+        for record in lake_records(table, &batch)? {
+            if let Some(record) = filter::pass(record, filter)? {
+                deliveries.push(Delivery { topic: at.0, partition: range.partition, place, record });
+            }
+        }
+        let row = open.next.row + batch.num_rows() as u64;
+        if row >= open.batches.rows() {
+            return self.end_of_file(at, behind, deliveries);
+        }
+        open.next.row = row;
+        let next = Some(open.next);
+        self.open = Some(open);
         Ok(ArchivePage { deliveries, next })
     }
 
-    /// What was so then has been left out of the files since.
-    fn refuse_forgotten(&self, topic: Topic, filter: &ArchiveFilter) -> Result<(), Fault> {
-        let Some(as_of) = filter.as_of_us else { return Ok(()) };
-        let (from, what) = (self.history_from_us(&[topic]), topic.name());
-        if topic == Topic::SegmentCounts {
-            return Err(Fault::bug("counts say no time: those of a moment are counted from memberships"));
-        }
-        if as_of >= from {
-            return Ok(());
-        }
-        let (oldest, asked) = (rollcall_model::time::utc(from), rollcall_model::time::utc(as_of));
-        Err(Fault::refused(format!("the lake tells what was so from {oldest} on; {asked} is older ({what})"))
-            .repair(format!("--as-of {oldest}, or later")))
-    }
-
-    /// Brings a file to the spool, if it is what was listed.
-    async fn bring(
+    fn end_of_file(
         &mut self,
-        table: &LakeTable,
         at: (Topic, Partition),
-        cursor: ArchiveCursor,
-        file: &ListedFile,
-    ) -> Result<OpenFile, Fault> {
-        let path = self.spool.file(cursor.file as usize);
-        if self.objects.download(&file.object, &path).await?.is_none() {
-            return Err(outlived(&self.objects, &file.object));
+        behind: ArchiveCursor,
+        deliveries: Vec<Delivery>,
+    ) -> Result<ArchivePage, Fault> {
+        let next = self.file(at, behind.file)?.map(|_| behind);
+        Ok(ArchivePage { deliveries, next })
+    }
+}
+
+/// The file at a cursor, downloaded and compared with its line of the manifest.
+async fn open_file(
+    objects: Objects,
+    path: PathBuf,
+    table: &'static LakeTable,
+    file: ListedFile,
+    row: u64,
+) -> Result<FileReader, Fault> {
+    let name = objects.name(&file.object);
+    if Box::pin(objects.download(&file.object, &path)).await?.is_none() {
+        return Err(Fault::refused(format!("{name} is listed and not there")).repair(VERIFY));
+    }
+    let opened = tokio::task::spawn_blocking(move || {
+        let opened =
+            check_file(&path, file.bytes, &file.sha256).and_then(|()| FileReader::open_at(&path, table, row));
+        // Who has it open reads on; what stays goes with the spool.
+        let _removed = std::fs::remove_file(&path);
+        opened.map_err(|fault| (fault, path))
+    });
+    let opened =
+        opened.await.map_err(|e| Fault::bug("opening a file of the lake panicked").from_source(e))?;
+    opened.map_err(|(fault, path)| match fault.kind {
+        FaultKind::Refused => {
+            Fault::refused(fault.message().replace(&path.display().to_string(), &name)).repair(VERIFY)
         }
-        let (to, table, facts) = (path.clone(), *table, file.clone());
-        let opened = tokio::task::spawn_blocking(move || {
-            check_file(&to, facts.bytes, &facts.sha256)?;
-            let reader = FileReader::open_at(&to, &table, cursor.row)?;
-            if reader.rows() == facts.rows {
-                return Ok(reader);
-            }
-            let (found, listed) = (reader.rows(), facts.rows);
-            Err(Fault::refused(format!("it has {found} rows, and the manifest says {listed}")).repair(VERIFY))
-        });
-        let reader = opened.await.map_err(|e| broke_off("opening", e))?;
-        let reader = reader.map_err(|fault| told(&self.objects.name(&file.object), fault))?;
-        Ok(OpenFile { at, cursor, reader: Some(reader), rest: None, path })
-    }
-}
-
-impl OpenFile {
-    /// The next rows, as many as a page takes; `None` after the last.
-    async fn rows(&mut self) -> Result<Option<RecordBatch>, Fault> {
-        let batch = match self.rest.take() {
-            Some(rest) => rest,
-            None => {
-                let Some(mut reader) = self.reader.take() else { return Ok(None) };
-                let read = tokio::task::spawn_blocking(move || {
-                    let batch = reader.next();
-                    (reader, batch)
-                });
-                let (reader, batch) = read.await.map_err(|e| broke_off("reading", e))?;
-                self.reader = Some(reader);
-                match batch {
-                    Some(batch) => batch?,
-                    None => return Ok(None),
-                }
-            }
-        };
-        let rows = batch.num_rows();
-        let taken = page_rows(&batch)?;
-        if taken < rows {
-            self.rest = Some(batch.slice(taken, rows - taken));
+        FaultKind::Retry | FaultKind::BadRecord | FaultKind::Config | FaultKind::Fenced | FaultKind::Bug => {
+            fault
         }
-        Ok(Some(batch.slice(0, taken.min(rows))))
+    })
+}
+
+/// The newest manifests.
+async fn now(config: &LakeConfig, tables: &Tables) -> Result<BTreeMap<Topic, Numbered>, Fault> {
+    let mut pinned = BTreeMap::new();
+    for (table, newest) in newest_of_all(config, tables).await? {
+        let newest = newest.ok_or_else(|| {
+            Fault::retry(format!("the lake at {} has no table {} yet", config.location, table.name))
+        })?;
+        pinned.insert(table.topic, newest);
     }
+    Ok(pinned)
 }
 
-/// How many rows of a batch are a page.
-fn page_rows(batch: &RecordBatch) -> Result<usize, Fault> {
-    let mut bytes = 0;
-    for column in batch.columns() {
-        // Of these rows alone, whatever else lies in the same buffers.
-        bytes += column
-            .to_data()
-            .get_slice_memory_size()
-            .map_err(|e| Fault::bug("rows of the lake have no size").from_source(e))?;
+/// The manifests that a pin names.
+async fn at_pin(config: &LakeConfig, tables: &Tables, pin: &str) -> Result<BTreeMap<Topic, Numbered>, Fault> {
+    let numbers: BTreeMap<Topic, u64> = serde_json::from_str(pin)
+        .map_err(|e| Fault::bug(format!("'{pin}' names no moment of a lake")).from_source(e))?;
+    let mut pinned = BTreeMap::new();
+    for (topic, number) in numbers {
+        let table = LakeTable::of(topic)
+            .ok_or_else(|| Fault::bug(format!("the lake keeps no topic {}", topic.name())))?;
+        let manifest = tables.numbered(table.name, number).await?.ok_or_else(|| {
+            Fault::refused(format!(
+                "manifest {number} of {} is gone from the lake at {}: a compaction removed it after the grace of readers",
+                table.name, config.location
+            ))
+            .repair(format!("begin again; a longer sinks.{}.reader_grace_minutes leaves more time", config.name))
+        })?;
+        pinned.insert(topic, Numbered { number, manifest });
     }
-    let row_bytes = (bytes / batch.num_rows().max(1)).max(1);
-    Ok((PAGE_BYTES_MAX / row_bytes).clamp(1, PAGE_ROWS_MAX))
+    Ok(pinned)
 }
 
-async fn read(table: &LakeTable, rows: RecordBatch) -> Result<Vec<OutRecord>, Fault> {
-    let table = *table;
-    let read = tokio::task::spawn_blocking(move || lake_records(&table, &rows));
-    read.await.map_err(|e| broke_off("reading", e))?
-}
-
-/// A record of a lake has no place in the log any more: its commit stands for it.
-fn delivery((topic, partition): (Topic, Partition), record: OutRecord) -> Delivery {
-    let seq = match &record {
-        OutRecord::Identity(record) => record.seq,
-        OutRecord::Membership(record) => record.seq,
-        OutRecord::MembershipChange(record) => record.seq,
-        OutRecord::Count(record) => record.seq,
-        OutRecord::Watermark(record) => record.seq,
-    };
-    Delivery { topic, partition, place: Place { epoch: 0, offset: seq.0 }, record }
-}
-
-/// What a table holds, by partition.
 fn held(topic: Topic, manifest: &Manifest) -> Vec<Archived> {
-    let of = |partition: &Partition| {
-        let reach = manifest.covered(*partition);
+    let of = |(partition, reach): (&Partition, &crate::manifest::Reach)| {
         let mut held = Archived {
             topic,
             partition: *partition,
@@ -269,72 +219,24 @@ fn held(topic: Topic, manifest: &Manifest) -> Vec<Archived> {
         }
         held
     };
-    let covered = manifest.covered.iter().filter(|(_, reach)| reach.seq > Seq(0));
-    covered.map(|(partition, _)| of(partition)).collect()
-}
-
-fn one_log<'a>(config: &LakeConfig, manifests: impl Iterator<Item = &'a Manifest>) -> Result<LogId, Fault> {
-    let mut found: Option<&LogId> = None;
-    for manifest in manifests {
-        match found {
-            Some(log) if *log != manifest.log_id => {
-                let other = &manifest.log_id;
-                return Err(Fault::refused(format!(
-                    "the lake at {} holds tables of the logs {log} and {other}: it is being begun anew, or was put \
-                     together by hand",
-                    config.location
-                ))
-                .repair(format!("rollcall rebuild {}", config.name)));
-            }
-            Some(_) => {}
-            None => found = Some(&manifest.log_id),
-        }
-    }
-    found.cloned().ok_or_else(|| Fault::refused(format!("the lake at {} has no tables", config.location)))
-}
-
-/// The manifests that a pin names.
-fn pinned(pin: &str) -> Result<Vec<(&'static LakeTable, u64)>, Fault> {
-    let mut tables = Vec::new();
-    for part in pin.split(',') {
-        let found = part.split_once('=').and_then(|(name, number)| {
-            let table = LAKE_TABLES.iter().find(|table| table.name == name)?;
-            Some((LakeTable::of(table.topic)?, number.parse().ok()?))
-        });
-        tables.push(found.ok_or_else(|| Fault::refused(format!("'{pin}' names no moment of a lake")))?);
-    }
-    Ok(tables)
-}
-
-fn outlived(objects: &Objects, key: &str) -> Fault {
-    Fault::refused(format!(
-        "{} is gone: a compaction replaced it and the reader's grace is over, or somebody removed it",
-        objects.name(key)
-    ))
-    .repair(
-        "rollcall lake verify says whether the lake is whole; if it is, begin the rebuild anew (for long ones, a longer \
-         reader_grace_minutes)",
-    )
-}
-
-/// A fault of a spool file, told of the object that it is a copy of.
-fn told(name: &str, fault: Fault) -> Fault {
-    let repair = fault.repair.clone().unwrap_or_else(|| VERIFY.to_owned());
-    Fault { what: format!("{name}: {}", fault.what), ..fault }.repair(repair)
-}
-
-fn broke_off(doing: &str, error: tokio::task::JoinError) -> Fault {
-    Fault::bug(format!("{doing} a file of the lake broke off")).from_source(error)
+    manifest.covered.iter().map(of).collect()
 }
 
 impl ArchiveReader for LakeReader {
     fn log_id(&self) -> &LogId {
-        &self.log
+        &self.log_id
     }
 
     fn pin(&self) -> String {
-        let pinned = self.tables.values().map(|table| format!("{}={}", table.manifest.table, table.number));
-        pinned.collect::<Vec<_>>().join(",")
+        let numbers: BTreeMap<Topic, u64> =
+            self.tables.iter().map(|(topic, of)| (*topic, of.number)).collect();
+        // Names and numbers always have a JSON form.
+        serde_json::to_string(&numbers).unwrap_or_default()
+    }
+
+    fn history_from_us(&self) -> i64 {
+        let tables = self.tables.iter().filter(|(topic, _)| OF_HISTORY.contains(topic));
+        tables.map(|(_, of)| of.manifest.history_from_us).max().unwrap_or_default()
     }
 
     fn holds(&self) -> &[Archived] {
@@ -347,7 +249,7 @@ impl ArchiveReader for LakeReader {
         from: ArchiveCursor,
         filter: &'a ArchiveFilter,
     ) -> Fut<'a, ArchivePage> {
-        Box::pin(self.read_page(at, from, filter))
+        Box::pin(self.page(at, from, filter))
     }
 }
 

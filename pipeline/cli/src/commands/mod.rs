@@ -4,6 +4,7 @@ mod apply;
 mod backfill;
 mod check;
 mod judge;
+mod lake;
 mod log;
 mod members;
 mod preview;
@@ -74,6 +75,8 @@ enum Command {
     Topic(topics::Topic),
     #[command(subcommand)]
     Log(log::Log),
+    #[command(subcommand)]
+    Lake(lake::Lake),
 }
 
 /// What a command that asks the running instance has at hand.
@@ -121,6 +124,7 @@ impl Cli {
             Command::Quarantine(command) => command.execute(&asking()?).await,
             Command::Topic(command) => command.execute(&asking()?).await,
             Command::Log(command) => command.execute(&settings()?, output).await,
+            Command::Lake(command) => command.execute(&settings()?, output).await,
         }
     }
 }

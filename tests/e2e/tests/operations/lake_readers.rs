@@ -45,7 +45,8 @@ async fn fill_by_itself(stage: &Stage, lake: &Lake) -> Result<(), Failure> {
                    is_deleted, source, partition, seq, log_id";
     let copy = lake.copy("identities")?;
     let select = identities.replace("{from}", &lake::files_of(copy.path()));
-    lake::query(clickhouse, AS_THE_SINK, &format!("INSERT INTO by_itself.IDENTITIES ({columns}) {select}")).await?;
+    lake::query(clickhouse, AS_THE_SINK, &format!("INSERT INTO by_itself.IDENTITIES ({columns}) {select}"))
+        .await?;
     let copy = lake.copy("membership_changes")?;
     let select = members.replace("{from}", &lake::files_of(copy.path()));
     for table in ["members_by_segment", "members_by_identity"] {
@@ -110,7 +111,11 @@ async fn others_read_what_the_tables_say() {
             assert_eq!(living.len(), images.len(), "{reader}");
             for one in living {
                 let key = (one[0].as_str().unwrap().to_owned(), one[1].as_str().unwrap().to_owned());
-                assert_eq!(one[2].as_str(), images.get(&key).map(|image| image.0.as_str()), "{reader}: {key:?}");
+                assert_eq!(
+                    one[2].as_str(),
+                    images.get(&key).map(|image| image.0.as_str()),
+                    "{reader}: {key:?}"
+                );
             }
             assert_eq!(found["members"].as_array().map(Vec::len), Some(members), "{reader}");
         }
