@@ -70,7 +70,7 @@ impl Archives {
 
 /// Part by part, how far an archive has been read: what is remembered of a rebuild from it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub(crate) struct Reading {
+pub struct Reading {
     /// The archive.
     pub(crate) archive: String,
     /// The moment at which it is read.
@@ -85,7 +85,7 @@ pub(crate) struct Reading {
 
 /// A partition of a topic.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
-pub(crate) struct Part {
+pub struct Part {
     topic: Topic,
     partition: Partition,
     cursor: ArchiveCursor,
@@ -95,11 +95,15 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    pub(crate) fn at(&self) -> (Topic, Partition) {
+    /// Which.
+    #[must_use]
+    pub fn at(&self) -> (Topic, Partition) {
         (self.topic, self.partition)
     }
 
-    pub(crate) fn cursor(&self) -> ArchiveCursor {
+    /// Where it is read on.
+    #[must_use]
+    pub fn cursor(&self) -> ArchiveCursor {
         self.cursor
     }
 }
@@ -107,7 +111,7 @@ impl Part {
 impl Reading {
     /// Some parts of an archive, from their beginning: all images before all sets, whose versions have a part in the same
     /// count.
-    pub(crate) fn of<'a>(
+    pub fn of<'a>(
         archive: &str,
         reader: &dyn ArchiveReader,
         parts: impl IntoIterator<Item = &'a Archived>,
@@ -125,17 +129,20 @@ impl Reading {
         Self { archive: archive.to_owned(), pin: reader.pin(), left, read: 0, total }
     }
 
-    pub(crate) fn pin(&self) -> String {
+    /// The moment at which it is read.
+    #[must_use]
+    pub fn pin(&self) -> String {
         self.pin.clone()
     }
 
     /// What is read next; `None` when all is read.
-    pub(crate) fn next(&self) -> Option<Part> {
+    #[must_use]
+    pub fn next(&self) -> Option<Part> {
         self.left.first().copied()
     }
 
     /// So many records of the first part were read, and it goes on there.
-    pub(crate) fn advance(&mut self, records: usize, next: Option<ArchiveCursor>) {
+    pub fn advance(&mut self, records: usize, next: Option<ArchiveCursor>) {
         let Some(part) = self.left.first_mut() else { return };
         match next {
             Some(next) => {
@@ -151,10 +158,16 @@ impl Reading {
         }
     }
 
+    /// Rows read, about, and rows in all.
+    #[must_use]
+    pub fn rows(&self) -> (u64, u64) {
+        (self.read + self.left.first().map_or(0, |part| part.read), self.total)
+    }
+
     /// As a task shows it.
     pub(crate) fn shown(&self) -> serde_json::Value {
-        let read = self.read + self.left.first().map_or(0, |part| part.read);
-        json!({ "from": self.archive, "read": read, "total": self.total })
+        let (read, total) = self.rows();
+        json!({ "from": self.archive, "read": read, "total": total })
     }
 }
 

@@ -84,7 +84,9 @@ impl RosterStores {
             // Without its meta it is one that knows nothing.
             self.meta.remove(partition.0.to_be_bytes()).map_err(failed)?;
             store.clear()?;
-            return self.meta.remove(key(partition)).map_err(failed);
+            self.meta.remove(key(partition)).map_err(failed)?;
+            shown(None);
+            return Ok(());
         };
         let pin = order.reading.as_ref().map(Reading::pin);
         let mut reader = with.archives.open(with.log, &archive, pin).await?;

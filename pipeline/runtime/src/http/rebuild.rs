@@ -144,6 +144,8 @@ async fn store(app: &App, headers: &HeaderMap, body: &RebuildBody) -> Answer {
             continue;
         }
         app.stores.order_rebuild(partition, body.from.clone())?;
+        // It says so from here on, and takes it back when it is done.
+        app.tasks.fact(&name, "rebuild", json!({ "from": body.from, "read": 0, "total": 0 }));
         // The task finds the order when it starts: now, or when it is resumed.
         if !paused.contains(&name) {
             let gone = |_| Refusal::not_found(format!("there is no task '{name}'"));
