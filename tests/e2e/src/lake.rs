@@ -232,7 +232,6 @@ async fn query(clickhouse: &ClickHouse, sql: &str) -> Result<String, Failure> {
 pub fn assert_same_images(found: &Images, expected: &Images) {
     let keys: BTreeSet<_> = found.keys().chain(expected.keys()).collect();
     let differ: Vec<_> = keys.into_iter().filter(|key| found.get(*key) != expected.get(*key)).collect();
-    let shown: Vec<_> =
-        differ.iter().take(5).map(|key| (key, found.get(*key), expected.get(*key))).collect();
+    let shown: Vec<_> = differ.iter().take(5).map(|key| (key, found.get(*key), expected.get(*key))).collect();
     assert!(differ.is_empty(), "{} images differ in the lake and in ClickHouse: {shown:#?}", differ.len());
 }
