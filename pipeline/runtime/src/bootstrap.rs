@@ -124,7 +124,8 @@ impl Running {
             }
             self.buffer.deliveries.extend(page.deliveries);
             self.buffer.oldest.get_or_insert_with(Instant::now);
-            if pages >= PAGES_MAX || self.buffer.deliveries.len() >= self.flush.rows {
+            let is_last = self.reading().is_none_or(|reading| reading.next().is_none());
+            if is_last || pages >= PAGES_MAX || self.buffer.deliveries.len() >= self.flush.rows {
                 self.write().await?;
                 crash::here("archive-written");
                 pages = 0;
@@ -134,7 +135,6 @@ impl Running {
                 (records, since) = (0, Instant::now());
             }
         }
-        self.write().await?;
         if let Some(bootstrap) = &mut self.state.bootstrap {
             bootstrap.reading = None;
         }
