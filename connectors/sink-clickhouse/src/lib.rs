@@ -22,6 +22,7 @@
 mod check;
 mod config;
 mod insert;
+mod new_tables;
 mod reader;
 mod rebuild;
 mod sieve;
@@ -31,6 +32,7 @@ mod tables;
 mod wire;
 
 pub use config::{ClickHouseSinkConfig, DEFAULT_INSERT_TIMEOUT_MS, DEFAULT_QUERY_TIMEOUT_MS, Preset};
+pub use new_tables::NewTables;
 pub use reader::{ClickHouseReader, MemberRow, MembersPage};
 pub use sink::ClickHouseSink;
 pub use tables::setup_sql;

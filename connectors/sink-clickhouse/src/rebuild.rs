@@ -21,7 +21,7 @@ use crate::wire::Wire;
 pub(crate) async fn begin(wire: &Wire, log: &LogId) -> Result<(), Fault> {
     create_database(wire, DATABASE).await?;
     create_database(wire, REBUILD_DATABASE).await?;
-    create_notes(wire).await?;
+    create_notes(wire, DATABASE).await?;
     for table in TABLES {
         drop_new(wire, table.name).await?;
         create_table(wire, REBUILD_DATABASE, table.ddl).await?;

@@ -36,8 +36,10 @@ const REJECTED_MAX: usize = 100;
 /// `verify` during a rebuild tells the old tables.
 pub struct ClickHouseSink {
     config: ClickHouseSinkConfig,
-    wire: Wire,
+    pub(crate) wire: Wire,
     notes: Notes,
+    /// Tables of their own that rows go to instead ([`crate::NewTables`]).
+    pub(crate) aside: Option<String>,
 }
 
 impl std::fmt::Debug for ClickHouseSink {
@@ -53,12 +55,16 @@ impl ClickHouseSink {
     /// [`rollcall_model::FaultKind::Config`] when the URL can't be one.
     pub fn connect(config: ClickHouseSinkConfig) -> Result<Self, Fault> {
         let wire = Wire::new(&config)?;
-        Ok(Self { config, wire, notes: Notes::default() })
+        Ok(Self { config, wire, notes: Notes::default(), aside: None })
     }
 
     /// The database that rows go to: the one readers see, or the one being filled.
-    fn database(&self) -> &'static str {
-        if self.notes.rebuild.is_empty() { DATABASE } else { REBUILD_DATABASE }
+    fn database(&self) -> &str {
+        match &self.aside {
+            Some(database) => database,
+            None if self.notes.rebuild.is_empty() => DATABASE,
+            None => REBUILD_DATABASE,
+        }
     }
 
     async fn prepare_tables(&mut self, log: &LogId) -> Result<(), Fault> {
@@ -68,7 +74,7 @@ impl ClickHouseSink {
         self.notes =
             if shown.tables.contains_key("sink") { Notes::read(&self.wire).await? } else { Notes::default() };
         self.refuse_another_log(log, &shown).await?;
-        let database = self.database();
+        let database = if self.notes.rebuild.is_empty() { DATABASE } else { REBUILD_DATABASE };
         let target =
             if database == DATABASE { shown } else { Inventory::of(&self.wire, REBUILD_DATABASE).await? };
         for table in &TABLES {
@@ -85,7 +91,7 @@ impl ClickHouseSink {
             }
         }
         if self.notes.log_id.is_none() {
-            create_notes(&self.wire).await?;
+            create_notes(&self.wire, DATABASE).await?;
             self.notes.log_id = Some(log.clone());
             self.notes.write(&self.wire).await?;
         }
@@ -120,7 +126,7 @@ impl ClickHouseSink {
         create_views(&self.wire, self.config.preset, &self.config.database).await
     }
 
-    async fn write_batch(&self, batch: &[Delivery]) -> Result<Written, Fault> {
+    pub(crate) async fn write_batch(&self, batch: &[Delivery]) -> Result<Written, Fault> {
         let mut written = Written::default();
         // Halves still to insert, the first last.
         let mut ranges: Vec<Range<usize>> = Vec::new();

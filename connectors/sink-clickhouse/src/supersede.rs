@@ -3,6 +3,10 @@
 //! `memberships` holds the last set of each identity, but a log that has not compacted yet also delivers earlier ones.
 //! A set names the segments an identity is in, not those it is no longer in; so after sets were inserted, what the
 //! table still holds of these identities at a lower version is gone, and gets a deleted row at the set's version.
+//!
+//! So sets have to come older first, as a topic and the files of a lake bring them. To begin again at any earlier one is as
+//! good: what an old set names is below the deleted rows that the newer ones left. An old set that comes for the first time
+//! after a newer one would bring back who had left; nothing reads in that order.
 
 use std::collections::BTreeMap;
 

@@ -276,7 +276,7 @@ pub(crate) async fn create_database(wire: &Wire, database: &str) -> Result<(), F
     Ok(())
 }
 
-async fn database_exists(wire: &Wire, database: &str) -> Result<bool, Fault> {
+pub(crate) async fn database_exists(wire: &Wire, database: &str) -> Result<bool, Fault> {
     #[derive(Row, Deserialize)]
     struct Found {
         databases: u64,
@@ -294,15 +294,21 @@ pub(crate) async fn create_table(wire: &Wire, database: &str, ddl: &str) -> Resu
 }
 
 /// Makes the sink's own table.
-pub(crate) async fn create_notes(wire: &Wire) -> Result<(), Fault> {
-    create_table(wire, DATABASE, CREATE_SINK).await
+pub(crate) async fn create_notes(wire: &Wire, database: &str) -> Result<(), Fault> {
+    create_table(wire, database, CREATE_SINK).await
+}
+
+/// Makes the views over the tables of a database.
+pub(crate) async fn create_own_views(wire: &Wire, database: &str) -> Result<(), Fault> {
+    for ddl in VIEWS {
+        wire.execute("make a view", wire.query_in(database, ddl)).await?;
+    }
+    Ok(())
 }
 
 /// Makes the views, in the platform's database too where the preset says so.
 pub(crate) async fn create_views(wire: &Wire, preset: Preset, platform_database: &str) -> Result<(), Fault> {
-    for ddl in VIEWS {
-        wire.execute("make a view", wire.query_in(DATABASE, ddl)).await?;
-    }
+    create_own_views(wire, DATABASE).await?;
     match preset {
         Preset::Native => Ok(()),
         Preset::Flagsmith => create_flagsmith_view(wire, platform_database).await,
@@ -356,14 +362,8 @@ const REBUILD_TABLES: &str = "rebuild_tables";
 
 impl Notes {
     pub(crate) async fn read(wire: &Wire) -> Result<Self, Fault> {
-        #[derive(Row, Deserialize)]
-        struct Note {
-            key: String,
-            value: String,
-        }
-        let query = wire.query_in(DATABASE, "SELECT key, value FROM sink FINAL");
         let mut notes = Self::default();
-        for Note { key, value } in wire.fetch("read what the sink knows of itself", query).await? {
+        for Note { key, value } in read_notes(wire, DATABASE).await? {
             match key.as_str() {
                 LOG_ID => notes.log_id = Some(LogId(value)),
                 REBUILD_TABLES => {
@@ -386,18 +386,33 @@ impl Notes {
         let log_id = self.log_id.as_ref().map(|id| (LOG_ID, id.0.clone()));
         // The log id last: a reset cut short is seen as the other log's tables, and done again.
         for (key, value) in [(REBUILD_TABLES, rebuild)].into_iter().chain(log_id) {
-            let query = wire
-                .query_in(
-                    DATABASE,
-                    "INSERT INTO sink SELECT {key:String}, {value:String}, \
-                     (SELECT max(version) FROM sink) + 1",
-                )
-                .param("key", key)
-                .param("value", value);
-            wire.execute("note what the sink knows of itself", query).await?;
+            write_note(wire, DATABASE, key, &value).await?;
         }
         Ok(())
     }
+}
+
+/// A row of `sink`.
+#[derive(Row, Deserialize, Debug)]
+pub(crate) struct Note {
+    pub(crate) key: String,
+    pub(crate) value: String,
+}
+
+pub(crate) async fn read_notes(wire: &Wire, database: &str) -> Result<Vec<Note>, Fault> {
+    let query = wire.query_in(database, "SELECT key, value FROM sink FINAL");
+    wire.fetch("read what the sink knows of itself", query).await
+}
+
+pub(crate) async fn write_note(wire: &Wire, database: &str, key: &str, value: &str) -> Result<(), Fault> {
+    let query = wire
+        .query_in(
+            database,
+            "INSERT INTO sink SELECT {key:String}, {value:String}, (SELECT max(version) FROM sink) + 1",
+        )
+        .param("key", key)
+        .param("value", value);
+    wire.execute("note what the sink knows of itself", query).await
 }
 
 #[cfg(test)]

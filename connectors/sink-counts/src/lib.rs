@@ -22,6 +22,7 @@ mod batch;
 mod config;
 mod faults;
 mod ledger;
+mod new_counts;
 mod plan;
 mod rows;
 mod session;
@@ -29,5 +30,6 @@ mod sink;
 mod tables;
 
 pub use config::{CountsSinkConfig, Preset};
+pub use new_counts::NewCounts;
 pub use sink::CountsSink;
 pub use tables::setup_sql;

@@ -234,13 +234,22 @@ async fn clickhouse(
             url
         }
     };
-    Ok(rollcall_sink_clickhouse::ClickHouseSinkConfig {
+    Ok(clickhouse_at(name, config, url))
+}
+
+/// The sink's settings as its connector wants them, of a server that is there.
+pub(crate) fn clickhouse_at(
+    name: &str,
+    config: &ClickHouseSinkConfig,
+    url: String,
+) -> rollcall_sink_clickhouse::ClickHouseSinkConfig {
+    rollcall_sink_clickhouse::ClickHouseSinkConfig {
         user: config.user.clone(),
-        password: password.map(str::to_owned),
+        password: config.password.as_ref().map(|password| password.expose().to_owned()),
         database: config.database.clone(),
         preset: clickhouse_preset(config.preset),
         ..rollcall_sink_clickhouse::ClickHouseSinkConfig::new(name, url)
-    })
+    }
 }
 
 fn start_clickhouse(config: rollcall_sink_clickhouse::ClickHouseSinkConfig) -> rollcall_runtime::StartSink {

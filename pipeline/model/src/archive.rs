@@ -123,7 +123,8 @@ pub struct ArchiveCursor {
 /// Some records of an archive.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ArchivePage {
-    /// The records, files in the order of their ranges; so of one identity, older versions first.
+    /// The records, files in the order of their ranges, so of one thing older versions first; but inside one file the images
+    /// of an identity that moved stand in the order of its environments.
     pub deliveries: Vec<Delivery>,
     /// Where it goes on; `None` after the last.
     pub next: Option<ArchiveCursor>,

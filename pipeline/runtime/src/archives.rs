@@ -14,13 +14,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rollcall_model::archive::{ArchiveCursor, ArchiveReader, Archived};
+use rollcall_model::log::PollLimit;
 use rollcall_model::{Fault, Log, Partition, Place, Seq, Topic};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::clock::now_us;
 use crate::roster_task;
+use crate::sink_task;
 use crate::wiring::OpenArchive;
+
+const FIRST: PollLimit = PollLimit { records_max: 1, bytes_max: 1 << 20, wait: Duration::from_millis(200) };
+
+type Reads = BTreeMap<(Topic, Partition), Place>;
 
 /// The archives of a topology, by name.
 #[derive(Clone, Default)]
@@ -64,7 +70,7 @@ impl Archives {
 
 /// Part by part, how far an archive has been read: what is remembered of a rebuild from it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub(crate) struct Reading {
+pub struct Reading {
     /// The archive.
     pub(crate) archive: String,
     /// The moment at which it is read.
@@ -79,7 +85,7 @@ pub(crate) struct Reading {
 
 /// A partition of a topic.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
-pub(crate) struct Part {
+pub struct Part {
     topic: Topic,
     partition: Partition,
     cursor: ArchiveCursor,
@@ -89,18 +95,23 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    pub(crate) fn at(&self) -> (Topic, Partition) {
+    /// Which.
+    #[must_use]
+    pub fn at(&self) -> (Topic, Partition) {
         (self.topic, self.partition)
     }
 
-    pub(crate) fn cursor(&self) -> ArchiveCursor {
+    /// Where it is read on.
+    #[must_use]
+    pub fn cursor(&self) -> ArchiveCursor {
         self.cursor
     }
 }
 
 impl Reading {
-    /// Some parts of an archive, from their beginning.
-    pub(crate) fn of<'a>(
+    /// Some parts of an archive, from their beginning: all images before all sets, whose versions have a part in the same
+    /// count.
+    pub fn of<'a>(
         archive: &str,
         reader: &dyn ArchiveReader,
         parts: impl IntoIterator<Item = &'a Archived>,
@@ -112,22 +123,26 @@ impl Reading {
             read: 0,
             rows: held.rows,
         };
-        let left: Vec<Part> = parts.into_iter().filter(|held| held.files > 0).map(part).collect();
+        let mut left: Vec<Part> = parts.into_iter().filter(|held| held.files > 0).map(part).collect();
+        left.sort_unstable_by_key(Part::at);
         let total = left.iter().map(|part| part.rows).sum();
         Self { archive: archive.to_owned(), pin: reader.pin(), left, read: 0, total }
     }
 
-    pub(crate) fn pin(&self) -> String {
+    /// The moment at which it is read.
+    #[must_use]
+    pub fn pin(&self) -> String {
         self.pin.clone()
     }
 
     /// What is read next; `None` when all is read.
-    pub(crate) fn next(&self) -> Option<Part> {
+    #[must_use]
+    pub fn next(&self) -> Option<Part> {
         self.left.first().copied()
     }
 
     /// So many records of the first part were read, and it goes on there.
-    pub(crate) fn advance(&mut self, records: usize, next: Option<ArchiveCursor>) {
+    pub fn advance(&mut self, records: usize, next: Option<ArchiveCursor>) {
         let Some(part) = self.left.first_mut() else { return };
         match next {
             Some(next) => {
@@ -143,14 +158,20 @@ impl Reading {
         }
     }
 
+    /// Rows read, about, and rows in all.
+    #[must_use]
+    pub fn rows(&self) -> (u64, u64) {
+        (self.read + self.left.first().map_or(0, |part| part.read), self.total)
+    }
+
     /// As a task shows it.
     pub(crate) fn shown(&self) -> serde_json::Value {
-        let read = self.read + self.left.first().map_or(0, |part| part.read);
-        json!({ "from": self.archive, "read": read, "total": self.total })
+        let (read, total) = self.rows();
+        json!({ "from": self.archive, "read": read, "total": total })
     }
 }
 
-/// The place of the log that goes on where an archive ends, of a partition of a topic.
+/// The places of the log that go on where an archive ends, of some partitions of topics.
 ///
 /// Of segment-counts it is the topic's start: it is compacted to a record per segment and environment, and holds the
 /// watermarks, which no archive keeps. Of an archive that was last written before the log was copied it is the start,
@@ -162,51 +183,62 @@ impl Reading {
 pub(crate) async fn goes_on(
     log: &dyn Log,
     archive: &str,
-    held: &Archived,
+    parts: &[Archived],
     tombstone_retention: Duration,
-) -> Result<Place, Fault> {
-    let (topic, partition) = (held.topic, held.partition);
-    let range = log.range(topic, partition).await?;
-    let until = held.covered.until;
-    if held.covered.seq == Seq::default() {
-        return Ok(range.start);
-    }
-    if until.epoch < log.epoch() {
-        refuse_another_life(log, archive, held).await?;
-        return Ok(range.start);
-    }
-    if until > range.end {
-        return Err(ahead(
-            archive,
-            held,
-            &format!("it goes on at {until:?}, the log ends at {:?}", range.end),
-        ));
-    }
-    if topic == Topic::SegmentCounts {
-        return Ok(range.start);
-    }
+) -> Result<Reads, Fault> {
     let kept_ms = u64::try_from(tombstone_retention.as_millis()).unwrap_or(u64::MAX);
     let oldest_ms = u64::try_from(now_us() / 1_000).unwrap_or_default().saturating_sub(kept_ms);
-    if until < log.offset_at(topic, partition, oldest_ms).await? {
-        return Err(Fault::refused(format!(
-            "lake '{archive}' holds {}/{partition} up to offset {}, and what follows is older than tombstones are kept: \
-             who was deleted there may have left the log",
-            topic.name(),
-            until.offset
-        ))
-        .repair("let the lake's sink catch up (rollcall status), or rebuild without --from"));
+    let tasks = log.tasks().await?;
+    let mut places = Reads::new();
+    for part in parts {
+        let at = (part.topic, part.partition);
+        let range = log.range(at.0, at.1).await?;
+        let until = part.covered.until;
+        let place = if part.covered.seq == Seq::default() {
+            range.start
+        } else if until.epoch < log.epoch() {
+            // The log that it is of may have gone on after it was copied, and this is the copy.
+            let roster = tasks.get(&roster_task::name(part.partition));
+            let seq = roster.and_then(|progress| progress.state.get("seq")?.as_u64()).unwrap_or_default();
+            if part.covered.seq.0 > seq {
+                return Err(ahead(archive, part, &format!("the log is a copy and has come to commit {seq}")));
+            }
+            range.start
+        } else if until > range.end {
+            let ends = format!("it goes on at offset {}, the log ends at {}", until.offset, range.end.offset);
+            return Err(ahead(archive, part, &ends));
+        } else if part.topic == Topic::SegmentCounts {
+            range.start
+        } else {
+            // What the archive's own task has passed by was no row, and the log held it until then.
+            let passed = tasks.get(&sink_task::name(archive)).and_then(|progress| progress.reads.get(&at));
+            let seen = passed.copied().unwrap_or(until).max(until);
+            let old = log.offset_at(at.0, at.1, oldest_ms).await?;
+            if seen < old && first_from(log, at, seen).await?.is_some_and(|first| first < old) {
+                return Err(behind(archive, part));
+            }
+            until.max(range.start)
+        };
+        places.insert(at, place);
     }
-    Ok(until.max(range.start))
+    Ok(places)
 }
 
-/// The log that the archive is of went on after it was copied, and this is the copy.
-async fn refuse_another_life(log: &dyn Log, archive: &str, held: &Archived) -> Result<(), Fault> {
-    let progress = log.tasks().await?.remove(&roster_task::name(held.partition));
-    let seq = progress.and_then(|progress| progress.state.get("seq")?.as_u64()).unwrap_or_default();
-    if held.covered.seq.0 > seq {
-        return Err(ahead(archive, held, &format!("the log, which was copied, has come to commit {seq}")));
-    }
-    Ok(())
+/// The first record that is left from a place on.
+async fn first_from(log: &dyn Log, at: (Topic, Partition), from: Place) -> Result<Option<Place>, Fault> {
+    let mut consumer = log.consumer(BTreeMap::from([(at, from)])).await?;
+    Ok(consumer.poll(FIRST).await?.first().map(|fetched| fetched.place))
+}
+
+fn behind(archive: &str, part: &Archived) -> Fault {
+    Fault::refused(format!(
+        "lake '{archive}' holds {}/{} up to offset {}, and what follows is older than tombstones are kept: who was \
+         deleted there may have left the log",
+        part.topic.name(),
+        part.partition,
+        part.covered.until.offset
+    ))
+    .repair("let the lake's sink catch up (rollcall status), or rebuild without --from")
 }
 
 fn ahead(archive: &str, held: &Archived, what: &str) -> Fault {

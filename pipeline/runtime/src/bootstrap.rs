@@ -70,11 +70,7 @@ pub(crate) async fn open(
 ) -> Result<(Box<dyn ArchiveReader>, Start), Fault> {
     let reader = archives.open(log, archive, None).await?;
     let parts: Vec<Archived> = parts(reader.holds(), topics).into_iter().copied().collect();
-    let mut places = Reads::new();
-    for part in &parts {
-        let place = goes_on(log, archive, part, tombstone_retention).await?;
-        places.insert((part.topic, part.partition), place);
-    }
+    let places = goes_on(log, archive, &parts, tombstone_retention).await?;
     let reading = Reading::of(archive, &*reader, &parts);
     Ok((reader, Start { reading, parts, goes_on: places }))
 }
@@ -128,7 +124,8 @@ impl Running {
             }
             self.buffer.deliveries.extend(page.deliveries);
             self.buffer.oldest.get_or_insert_with(Instant::now);
-            if pages >= PAGES_MAX || self.buffer.deliveries.len() >= self.flush.rows {
+            let is_last = self.reading().is_none_or(|reading| reading.next().is_none());
+            if is_last || pages >= PAGES_MAX || self.buffer.deliveries.len() >= self.flush.rows {
                 self.write().await?;
                 crash::here("archive-written");
                 pages = 0;
@@ -138,7 +135,6 @@ impl Running {
                 (records, since) = (0, Instant::now());
             }
         }
-        self.write().await?;
         if let Some(bootstrap) = &mut self.state.bootstrap {
             bootstrap.reading = None;
         }

@@ -6,6 +6,7 @@
 //! | `source-decided`, `source-committed`, `source-released` | events read · log commit · upstream told |
 //! | `roster-decided`, `roster-committed`, `roster-stored` | judged · log commit · store written |
 //! | `sink-written` | the sink's own commit · progress in the log |
+//! | `archive-written`, `archive-stored` | some of an archive in a sink and progress, or in a store · the rest of it |
 //! | `lake-planned`, `lake-uploaded`, `lake-listed` | ranges in progress · files stored · files listed · progress in the log |
 
 use std::sync::OnceLock;

@@ -49,6 +49,7 @@ mod whence;
 pub mod wiring;
 mod worker;
 
+pub use archives::{Part, Reading};
 pub use whence::Whence;
 pub use wiring::{
     AcceptLoss, BeginStream, FlushBounds, ItemSourceWiring, JoinWorkers, LakeBounds, LakeWiring, ListMembers,

@@ -9,6 +9,8 @@ use crate::foreign::foreign_record;
 use crate::outgoing::not_json;
 
 /// What a record turned out to be.
+// There is one at a time, and it is taken apart at once.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 pub(crate) enum Received {
     /// What a roster passed on.

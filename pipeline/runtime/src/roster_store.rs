@@ -199,7 +199,7 @@ impl PartitionStore {
     }
 
     fn restore(&self, records: &[Fetched]) -> Result<(), Fault> {
-        let mut restoring = self.restoring([])?;
+        let mut restoring = self.restoring();
         for fetched in records {
             let record = &fetched.record;
             let bad = |e| {
@@ -239,14 +239,26 @@ impl PartitionStore {
         restoring.batch()?.commit().map_err(failed)
     }
 
-    /// What records make of the store, to be committed.
-    pub(crate) fn restoring(
+    fn restoring(&self) -> Restoring<'_> {
+        Restoring { store: self, rows: BTreeMap::new(), batch: self.stores.db.batch() }
+    }
+
+    /// What records of an archive make of the store, to be committed: images in any order, everything else in its topic's.
+    pub(crate) fn archived(
         &self,
         records: impl IntoIterator<Item = OutRecord>,
-    ) -> Result<Restoring<'_>, Fault> {
-        let mut restoring = Restoring { store: self, rows: BTreeMap::new(), batch: self.stores.db.batch() };
-        records.into_iter().try_for_each(|record| restoring.take(record))?;
-        Ok(restoring)
+    ) -> Result<fjall::OwnedWriteBatch, Fault> {
+        let mut restoring = self.restoring();
+        for record in records {
+            if let OutRecord::Identity(image) = &record {
+                let key = IdentityKey { source: image.source.clone(), id: image.id.clone() };
+                if restoring.row(key)?.version > image.version {
+                    continue;
+                }
+            }
+            restoring.take(record)?;
+        }
+        restoring.batch()
     }
 
     fn put_count(
@@ -320,7 +332,7 @@ impl PartitionStore {
 }
 
 /// Records on their way into a store.
-pub(crate) struct Restoring<'s> {
+struct Restoring<'s> {
     store: &'s PartitionStore,
     rows: BTreeMap<Vec<u8>, Option<Stored>>,
     batch: fjall::OwnedWriteBatch,
@@ -357,7 +369,7 @@ impl Restoring<'_> {
     }
 
     /// All of it in one batch.
-    pub(crate) fn batch(mut self) -> Result<fjall::OwnedWriteBatch, Fault> {
+    fn batch(mut self) -> Result<fjall::OwnedWriteBatch, Fault> {
         for (key, stored) in self.rows {
             let key = self.store.key(&key);
             match stored {

@@ -349,9 +349,12 @@ impl Running {
             crash::here("sink-written");
             metrics::counter!("rollcall_sink_rows_total", "sink" => self.name.clone())
                 .increment(written.rows);
+            // What comes from a lake stands there, not in the log.
+            let reading = self.state.bootstrap.as_ref().and_then(|bootstrap| bootstrap.reading.as_ref());
+            let by = reading.map(|reading| format!("{}@{}", self.name, reading.archive));
             for row in written.rejected {
                 let Some(delivery) = self.buffer.deliveries.get(row.index) else { continue };
-                quarantined.push(rejected(&self.name, delivery, row.reason)?);
+                quarantined.push(rejected(by.as_deref().unwrap_or(&self.name), delivery, row.reason)?);
             }
         }
         metrics::histogram!("rollcall_sink_write_seconds", "sink" => self.name.clone())

@@ -11,6 +11,10 @@
 //! where the archive ends. So the three may be covered up to different commits: each has a place of its own to go on
 //! from, and all have been read to their ends before the roster looks at any of it.
 //!
+//! In one file of an archive an identity that moved may stand under its new environment before it stands under its old one:
+//! of images the one with the highest version counts. They are all read before the first set is, so a row's version is
+//! theirs.
+//!
 //! Each page and the cursor behind it are one batch: a kill loses neither. The order stays until the store is whole, so a
 //! store half filled is never taken for one. Who is gone for good (a null record) is not in an archive: the archive's
 //! tombstone stands, as it does in a store that did not sweep yet, and is swept again.
@@ -80,7 +84,9 @@ impl RosterStores {
             // Without its meta it is one that knows nothing.
             self.meta.remove(partition.0.to_be_bytes()).map_err(failed)?;
             store.clear()?;
-            return self.meta.remove(key(partition)).map_err(failed);
+            self.meta.remove(key(partition)).map_err(failed)?;
+            shown(None);
+            return Ok(());
         };
         let pin = order.reading.as_ref().map(Reading::pin);
         let mut reader = with.archives.open(with.log, &archive, pin).await?;
@@ -126,7 +132,7 @@ impl RosterStores {
             let order = serde_json::to_vec(&order).map_err(unreadable)?;
             block_in_place(|| {
                 let records = page.deliveries.into_iter().map(|delivery| delivery.record);
-                let mut batch = store.restoring(records)?.batch()?;
+                let mut batch = store.archived(records)?;
                 batch.insert(&self.meta, key(part.at().1), order);
                 batch.commit().map_err(failed)
             })?;
@@ -139,10 +145,8 @@ impl RosterStores {
 
 /// What the filled store says of itself: it misses what is behind the archive, topic by topic.
 async fn meta(with: &Rebuilding<'_>, archive: &str, parts: &[Archived]) -> Result<Meta, Fault> {
-    let mut from = Vec::new();
-    for part in parts {
-        from.push((part.topic, goes_on(with.log, archive, part, with.tombstone_retention).await?));
-    }
+    let places = goes_on(with.log, archive, parts, with.tombstone_retention).await?;
+    let from = places.into_iter().map(|((topic, _), place)| (topic, place)).collect();
     // What it holds of every topic. A topic that the archive doesn't have is read from its start.
     let covered = |topic| parts.iter().find(|part| part.topic == topic).map_or(0, |part| part.covered.seq.0);
     let seq = TOPICS.into_iter().map(covered).min().unwrap_or_default().min(with.seq.0);

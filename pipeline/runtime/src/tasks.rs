@@ -231,6 +231,13 @@ impl Tasks {
         self.board.lock().remove(name);
     }
 
+    /// Says a fact of a task that runs here, in its place.
+    pub(crate) fn fact(&self, name: &str, fact: &str, value: Value) {
+        if self.has(name) {
+            self.board.with(name, |status| drop(status.facts.insert(fact.to_owned(), value)));
+        }
+    }
+
     /// Pauses or resumes a task.
     ///
     /// # Errors

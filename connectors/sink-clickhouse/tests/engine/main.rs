@@ -3,6 +3,7 @@
 
 mod faults;
 mod kit;
+mod new_tables;
 mod rebuild;
 mod refuse;
 mod replay;

@@ -3,5 +3,6 @@
 mod cases;
 mod figures;
 mod history;
+mod new_counts;
 mod rights;
 mod support;

@@ -13,10 +13,11 @@ mod filter;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use arrow_array::{Array, RecordBatch};
 use rollcall_columns::{LakeTable, lake_records};
 use rollcall_model::archive::{ArchiveCursor, ArchiveFilter, ArchivePage, ArchiveReader, Archived, Covered};
 use rollcall_model::log::Fut;
-use rollcall_model::{Delivery, Fault, FaultKind, LogId, Partition, Topic};
+use rollcall_model::{Delivery, Fault, FaultKind, LogId, Partition, Place, Topic};
 
 use crate::config::LakeConfig;
 use crate::file::{FileReader, check_file};
@@ -25,6 +26,8 @@ use crate::manifest::{ListedFile, Manifest, Numbered, Tables};
 use crate::objects::Objects;
 use crate::spool::Spool;
 
+/// About so many bytes of rows are a page; one row may be more.
+const PAGE_BYTES_MAX: usize = 8 << 20;
 /// The tables whose older versions tell how it was.
 const OF_HISTORY: [Topic; 2] = [Topic::Identities, Topic::Memberships];
 const VERIFY: &str = "rollcall lake verify names every file that is missing or damaged; rollcall rebuild LAKE makes the lake anew";
@@ -46,6 +49,40 @@ struct Open {
     at: (Topic, Partition),
     next: ArchiveCursor,
     batches: FileReader,
+    /// Rows read of the file and not yet handed on.
+    rest: Option<RecordBatch>,
+}
+
+impl Open {
+    /// The next rows, as many as a page takes; `None` after the last.
+    fn rows(&mut self) -> Result<Option<RecordBatch>, Fault> {
+        let batch = match self.rest.take() {
+            Some(rest) => rest,
+            None => match self.batches.next() {
+                Some(batch) => batch?,
+                None => return Ok(None),
+            },
+        };
+        let (rows, taken) = (batch.num_rows(), page_rows(&batch)?);
+        if taken < rows {
+            self.rest = Some(batch.slice(taken, rows - taken));
+        }
+        Ok(Some(batch.slice(0, taken.min(rows))))
+    }
+}
+
+/// How many rows of a batch are a page.
+fn page_rows(batch: &RecordBatch) -> Result<usize, Fault> {
+    let mut bytes = 0;
+    for column in batch.columns() {
+        // Of these rows alone, whatever else lies in the same buffers.
+        bytes += column
+            .to_data()
+            .get_slice_memory_size()
+            .map_err(|e| Fault::bug("rows of the lake have no size").from_source(e))?;
+    }
+    let row_bytes = (bytes / batch.num_rows().max(1)).max(1);
+    Ok((PAGE_BYTES_MAX / row_bytes).max(1))
 }
 
 impl LakeReader {
@@ -103,20 +140,21 @@ impl LakeReader {
             Some(_) | None => {
                 let batches =
                     open_file(self.objects.clone(), self.spool.file(0), table, file, from.row).await?;
-                Open { at, next: from, batches }
+                Open { at, next: from, batches, rest: None }
             }
         };
-        let (batch, mut open) = tokio::task::spawn_blocking(move || (open.batches.next(), open))
+        let (batch, mut open) = tokio::task::spawn_blocking(move || (open.rows(), open))
             .await
             .map_err(|e| Fault::bug("reading a file of the lake panicked").from_source(e))?;
-        let Some(batch) = batch.transpose()? else { return self.end_of_file(at, behind, Vec::new()) };
-        let place =
-            self.tables.get(&at.0).map_or_else(Default::default, |of| of.manifest.covered(at.1).until);
+        let Some(batch) = batch? else { return self.end_of_file(at, behind, Vec::new()) };
+        // Where it stands in the lake, about: the log's place of it is not kept.
+        let mut place = Place { epoch: from.file, offset: open.next.row };
         let mut deliveries = Vec::new();
         for record in lake_records(table, &batch)? {
             if let Some(record) = filter::pass(record, filter)? {
                 deliveries.push(Delivery { topic: at.0, partition: range.partition, place, record });
             }
+            place.offset += 1;
         }
         let row = open.next.row + batch.num_rows() as u64;
         if row >= open.batches.rows() {

@@ -130,3 +130,24 @@ async fn a_file_that_is_gone_or_altered_is_named() {
     let fault = reader.read(AT, second, &ArchiveFilter::default()).await.unwrap_err();
     says(&fault, FaultKind::Refused, &files[1].object, "rollcall lake verify");
 }
+
+#[tokio::test]
+async fn a_page_is_bounded_in_bytes_and_each_record_of_it_stands_somewhere_else() {
+    let folder = TempDir::new().unwrap();
+    let config = in_folder(&folder.path().join("lake"));
+    let mut sink = prepared(&config).await;
+    let text = "x".repeat(1 << 20);
+    let large: Vec<_> = (1..=40).map(|n| identity(n, n as i64, &format!("{n:02}"), &text)).collect();
+    take(&mut sink, Topic::Identities, 0, &large);
+    keep(&mut sink, &[cut(Topic::Identities, 0, 1, 40)]).await;
+    let mut reader = LakeReader::open(&config, None).await.unwrap();
+    let (mut next, mut found, mut places) = (Some(ArchiveCursor::default()), Vec::new(), BTreeSet::new());
+    while let Some(from) = next {
+        let page = reader.read(AT, from, &ArchiveFilter::default()).await.unwrap();
+        assert!((1..=8).contains(&page.deliveries.len()), "{} rows of 1 MiB", page.deliveries.len());
+        places.extend(page.deliveries.iter().map(|delivery| delivery.place));
+        found.extend(page.deliveries.into_iter().map(|delivery| delivery.record));
+        next = page.next;
+    }
+    assert_eq!((found, places.len()), (large, 40));
+}

@@ -9,6 +9,8 @@ mod log;
 mod members;
 mod preview;
 mod quarantine;
+mod rebuild;
+mod rebuild_aside;
 mod replay;
 mod run;
 mod setup;
@@ -61,7 +63,7 @@ enum Command {
     Fill(backfill::Fill),
     Pause(tasks::Pause),
     Resume(tasks::Resume),
-    Rebuild(tasks::Rebuild),
+    Rebuild(rebuild::Rebuild),
     Replay(replay::Replay),
     Counts(members::Counts),
     Members(members::Members),

@@ -60,6 +60,13 @@ fn print(output: Output, status: &Answer) -> Result<(), Failure> {
             output.line(&format!("  repair: {repair}"))?;
         }
     }
+    for (task, rebuild) in status.tasks.iter().filter_map(|task| Some((&task.task, task.rebuild.as_ref()?))) {
+        let from = rebuild.from.as_deref().unwrap_or("the log");
+        output.line(&format!(
+            "\n{task} is filled anew from {from}: {} of {} rows",
+            rebuild.read, rebuild.total
+        ))?;
+    }
     for (task, replay) in status.tasks.iter().filter_map(|task| Some((&task.task, task.replay.as_ref()?))) {
         output.line(&format!("\n{task} is replaying: {} of {} records", replay.replayed, replay.total))?;
     }

@@ -1,4 +1,4 @@
-//! `pause`, `resume`, `rebuild`: orders to single tasks.
+//! `pause`, `resume`: orders to single tasks.
 
 use clap::Args;
 
@@ -22,15 +22,6 @@ pub(super) struct Resume {
     task: String,
 }
 
-/// Empty a sink and fill it again from the log
-///
-/// The roster's sets stay as they are; what reads the sink sees it fill.
-#[derive(Debug, Args)]
-pub(super) struct Rebuild {
-    /// The sink, as the topology names it: counts, clickhouse
-    sink: String,
-}
-
 impl Pause {
     /// Orders it.
     pub(super) async fn execute(self, asking: &Asking) -> Result<Outcome, Failure> {
@@ -44,14 +35,6 @@ impl Resume {
     pub(super) async fn execute(self, asking: &Asking) -> Result<Outcome, Failure> {
         steer(asking, &self.task, false).await?;
         done(asking, &format!("{} goes on", self.task))
-    }
-}
-
-impl Rebuild {
-    /// Orders it.
-    pub(super) async fn execute(self, asking: &Asking) -> Result<Outcome, Failure> {
-        asking.client.order(&["rebuild", &self.sink]).await?;
-        done(asking, &format!("{} is being rebuilt; how far: rollcall status", self.sink))
     }
 }
 

@@ -68,11 +68,12 @@ pub(super) async fn rebuild(
 async fn sink(app: &App, headers: &HeaderMap, sink: &str, body: &RebuildBody) -> Answer {
     let name = sink_task::name(sink);
     known_sink(app, sink)?;
+    if body.from.is_some() && app.lakes.contains(sink) {
+        let why = format!("sink {sink} is a lake: it is begun anew from the log, not from a lake");
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, why));
+    }
     if body.partitions.is_some() {
         return Err(Refusal::new(StatusCode::BAD_REQUEST, "a sink is rebuilt whole, not by partition"));
-    }
-    if body.from.as_deref() == Some(sink) {
-        return Err(Refusal::new(StatusCode::BAD_REQUEST, format!("{sink} can't be rebuilt from itself")));
     }
     let plan = match &body.from {
         Some(archive) => {
@@ -143,6 +144,8 @@ async fn store(app: &App, headers: &HeaderMap, body: &RebuildBody) -> Answer {
             continue;
         }
         app.stores.order_rebuild(partition, body.from.clone())?;
+        // It says so from here on, and takes it back when it is done.
+        app.tasks.fact(&name, "rebuild", json!({ "from": body.from, "read": 0, "total": 0 }));
         // The task finds the order when it starts: now, or when it is resumed.
         if !paused.contains(&name) {
             let gone = |_| Refusal::not_found(format!("there is no task '{name}'"));
@@ -154,8 +157,10 @@ async fn store(app: &App, headers: &HeaderMap, body: &RebuildBody) -> Answer {
 
 async fn planned(app: &App, archive: &str, parts: &[Archived]) -> Result<Vec<Planned>, Refusal> {
     let mut planned = Vec::new();
-    for part in parts {
-        let from = goes_on(&*app.log, archive, part, app.tombstone_retention).await?;
+    let places = goes_on(&*app.log, archive, parts, app.tombstone_retention).await?;
+    for (part, from) in
+        parts.iter().filter_map(|part| Some((part, places.get(&(part.topic, part.partition))?)))
+    {
         let until = app.log.range(part.topic, part.partition).await?.end;
         planned.push(Planned {
             topic: part.topic.name(),

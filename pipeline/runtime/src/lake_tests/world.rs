@@ -451,7 +451,13 @@ fn some(topic: Topic, seq: Seq, random: &mut StdRng) -> (String, Option<Vec<u8>>
             record.seq = seq;
             bytes(&record)
         }
-        _ => {
+        Topic::IdentityChanges
+        | Topic::Catalog
+        | Topic::CatalogRows
+        | Topic::SegmentCounts
+        | Topic::Quarantine
+        | Topic::Progress
+        | Topic::Checks => {
             let mut record = samples::counts().remove(0);
             record.seq = seq;
             bytes(&record)

@@ -149,6 +149,9 @@ impl ArchiveReader for MemoryArchive {
     }
 }
 
+/// What readers see: who is there, who is in what, and how many.
+pub(super) type Seen<'a> = (Vec<&'a str>, Vec<(&'a str, &'a str)>, BTreeMap<(&'a str, u16), u64>);
+
 /// What a sink's tables hold, as the real ones decide it: by version, or by seq.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(super) struct Tables {
@@ -206,8 +209,8 @@ impl Tables {
         }
     }
 
-    /// What readers see: who is there, who is in what, and how many.
-    pub(super) fn seen(&self) -> (Vec<&str>, Vec<(&str, &str)>, BTreeMap<(&str, u16), u64>) {
+    /// What readers see.
+    pub(super) fn seen(&self) -> Seen<'_> {
         let identities = self.identities.iter().filter(|(_, row)| !row.1).map(|(id, _)| id.as_str());
         let members = self.members.iter().filter(|(_, row)| !row.1);
         let members = members.map(|((segment, id), _)| (segment.as_str(), id.as_str()));

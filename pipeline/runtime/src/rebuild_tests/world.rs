@@ -29,6 +29,8 @@ const SEGMENTS: [&str; 3] = ["1", "2", "3"];
 const MIRROR: &[Topic] = &[Topic::Identities, Topic::MembershipChanges];
 const COUNTS: &[Topic] = &[Topic::SegmentCounts];
 const TOPICS: [Topic; 3] = [Topic::Identities, Topic::Memberships, Topic::SegmentCounts];
+/// A commit is a second.
+const TOMBSTONE_MS: u64 = 40_000;
 pub(super) const FOR_EVER: Duration = Duration::from_secs(3_600 * 24 * 365 * 1_000);
 
 pub(super) fn ok<T>(result: Result<T, Fault>) -> T {
@@ -41,6 +43,8 @@ struct Identity {
     version: i64,
     lives: bool,
     set: BTreeSet<&'static str>,
+    /// When it was deleted, in commits.
+    deleted_at: u64,
 }
 
 pub(super) struct World {
@@ -55,6 +59,7 @@ pub(super) struct World {
     seqs: BTreeMap<u16, u64>,
     tasks: Tasks,
     now_ms: u64,
+    pub(super) tombstone_retention: Duration,
 }
 
 impl World {
@@ -73,6 +78,7 @@ impl World {
             seqs: BTreeMap::new(),
             tasks: Tasks::default(),
             now_ms: 1_000,
+            tombstone_retention: FOR_EVER,
         }
     }
 
@@ -84,7 +90,7 @@ impl World {
     }
 
     async fn commit_one(&mut self) {
-        let id = self.random.random_range(0..12_i64);
+        let id = self.random.random_range(0..8_i64);
         let partition = (id % i64::from(PARTITIONS)) as u16;
         let before = self.identities.get(&id).cloned().unwrap_or_default();
         let seq = self.seqs.entry(partition).or_default();
@@ -99,19 +105,22 @@ impl World {
             records.push(Record { topic, partition: Partition(partition), key, value, headers });
         };
         let mut now = Identity { version: before.version + 1, ..Identity::default() };
-        if before.version > 0 && !before.lives && self.random.random_bool(0.3) {
+        // As tombstones are kept longer than a lake is behind.
+        let is_old = self.now_ms > before.deleted_at + TOMBSTONE_MS;
+        if before.version > 0 && !before.lives && is_old && self.random.random_bool(0.5) {
             put(Topic::Identities, &key, None);
             put(Topic::Memberships, &key, None);
-            now.version = before.version;
+            now = before.clone();
         } else {
-            now.lives = self.random.random_bool(0.8);
+            now.lives = self.random.random_bool(0.6);
+            now.deleted_at = self.now_ms;
             if now.lives {
                 now.set = SEGMENTS.into_iter().filter(|_| self.random.random_bool(0.5)).collect();
             }
             put(Topic::Identities, &key, json(&identity(id, partition, seq, &now)));
             // A commit need not touch every topic.
             if now.set != before.set {
-                put(Topic::Memberships, &key, json(&set(id, seq, &now)));
+                put(Topic::Memberships, &key, json(&set_of(id, seq, &now)));
                 put(Topic::MembershipChanges, &key, json(&change(id, seq, &before.set, &now)));
             }
         }
@@ -163,6 +172,10 @@ impl World {
                     Some(_) | None => files.push(vec![delivery]),
                 }
             }
+            if topic == Topic::Identities {
+                // Who moved stands in the order of environments.
+                files.iter_mut().for_each(|file| file.reverse());
+            }
             let rows = files.iter().map(Vec::len).sum::<usize>() as u64;
             let covered = Covered { seq: self.seq(partition), until };
             let count = u32::try_from(files.len()).unwrap_or(u32::MAX);
@@ -205,7 +218,7 @@ impl World {
             log: Arc::clone(&self.log),
             wiring: Arc::new(wiring),
             archives: self.archives(),
-            tombstone_retention: FOR_EVER,
+            tombstone_retention: self.tombstone_retention,
         };
         let body: TaskBody = Box::new(move |reporter| Box::pin(task.clone().run(reporter)));
         self.tasks.start(&sink_task::name(sink), false, Arc::new(body));
@@ -239,6 +252,7 @@ impl World {
                     return;
                 }
             }
+            assert_eq!(self.error(sink), None, "{sink}");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
@@ -290,7 +304,7 @@ fn count(identities: &BTreeMap<i64, Identity>, segment: &str, partition: u16) ->
 }
 
 pub(super) fn bogus() -> OutRecord {
-    let lives = Identity { version: 1, lives: true, set: BTreeSet::new() };
+    let lives = Identity { version: 1, lives: true, ..Identity::default() };
     OutRecord::Identity(identity(4_711, 0, Seq(1), &lives))
 }
 
@@ -319,7 +333,7 @@ fn identity(id: i64, partition: u16, seq: Seq, now: &Identity) -> IdentityRecord
     }
 }
 
-fn set(id: i64, seq: Seq, now: &Identity) -> MembershipRecord {
+fn set_of(id: i64, seq: Seq, now: &Identity) -> MembershipRecord {
     let member = |segment: &&str| Member {
         segment_id: (*segment).into(),
         since_us: now.version,

@@ -11,6 +11,7 @@ mod export;
 mod gates;
 mod lake;
 mod lake_readers;
+mod lake_rebuild;
 mod misconfigured;
 mod moving;
 mod oddities;

@@ -277,11 +277,17 @@ impl Stage {
 
     /// The members that readers of ClickHouse see.
     pub(crate) async fn clickhouse_members(&self) -> Result<Members, Failure> {
+        self.members_in("rollcall").await
+    }
+
+    /// The members that readers of a database see.
+    pub(crate) async fn members_in(&self, database: &str) -> Result<Members, Failure> {
         let rows = self.client.query("SELECT api_key, id::int8 FROM environments_environment", &[]).await?;
         let keys: BTreeMap<String, i64> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-        let query = "SELECT segment_id, environment_id, id FROM rollcall.segment_members FORMAT TSV";
+        let query =
+            format!("SELECT segment_id, environment_id, id FROM {database}.segment_members FORMAT TSV");
         let mut members = Members::new();
-        for line in self.clickhouse(query).await?.lines() {
+        for line in self.clickhouse(&query).await?.lines() {
             let cells: Vec<&str> = line.split('\t').collect();
             let [segment, key, id] = cells[..] else { return Err(format!("not a row: {line}").into()) };
             let environment = *keys.get(key).ok_or_else(|| format!("unknown environment {key}"))?;
