@@ -159,8 +159,8 @@ impl LakeSink {
     async fn upload_cuts(&mut self, cuts: &[Cut]) -> Result<u64, Fault> {
         let mut rows = 0;
         for cut in cuts {
-            if let Some(file) = self.uploaded.get(cut) {
-                rows += file.as_ref().map_or(0, |file| file.rows);
+            if let Some(uploaded_rows) = self.is_uploaded(cut).await? {
+                rows += uploaded_rows;
                 continue;
             }
             let at = (cut.topic, cut.partition);
@@ -177,6 +177,15 @@ impl LakeSink {
             self.uploaded.insert(*cut, file);
         }
         Ok(rows)
+    }
+
+    /// How many rows the file of a cut has, if it is there.
+    async fn is_uploaded(&self, cut: &Cut) -> Result<Option<u64>, Fault> {
+        Ok(match (self.uploaded.get(cut), &self.open) {
+            (Some(None), _) => Some(0),
+            (Some(Some(file)), Some(open)) => open.objects.head(&file.object).await?.map(|_| file.rows),
+            (Some(Some(_)) | None, _) => None,
+        })
     }
 
     async fn upload_one(&mut self, cut: &Cut, batches: Vec<RecordBatch>) -> Result<ListedFile, Fault> {
@@ -231,7 +240,10 @@ impl LakeSink {
             let next = current.append(&additions, objects.now_us())?;
             Ok(next.map(|next| Manifest { schema_version: table.schema.version, ..next }))
         };
-        let listed = Box::pin(tables.change(table.name, known.get(&table.topic).copied(), decide)).await?;
+        let files: Vec<&str> =
+            additions.iter().filter_map(|addition| Some(addition.file.as_ref()?.object.as_str())).collect();
+        let known_to_us = known.get(&table.topic).copied();
+        let listed = Box::pin(tables.change_with(table.name, known_to_us, &files, decide)).await?;
         if let Some(listed) = listed {
             known.insert(table.topic, listed.number);
         }

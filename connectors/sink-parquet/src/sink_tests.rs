@@ -156,6 +156,26 @@ async fn a_lake_that_begins_anew_with_the_same_log_takes_the_same_files_back() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_removed_before_it_is_listed_is_made_again() {
+    for config in &lakes().configs {
+        let mut sink = prepared(config).await;
+        take(&mut sink, IDENTITIES, 0, &five());
+        let cuts = [cut(IDENTITIES, 0, 1, 5)];
+        sink.upload(&cuts).await.unwrap();
+        let objects = Objects::open(config).await.unwrap();
+        let there = objects.list("identities/partition=", None).await.unwrap().objects;
+        objects.delete(&there[0].key).await.unwrap();
+        let fault = sink.list(&cuts).await.unwrap_err();
+        assert_eq!(fault.kind, FaultKind::Retry, "{fault}");
+        assert!(fault.message().contains(&there[0].key), "{fault}");
+        assert_eq!(newest(config, "identities").await.files, []);
+        assert_eq!(sink.upload(&cuts).await.unwrap(), 5);
+        sink.list(&cuts).await.unwrap();
+        assert_eq!(records(config, "identities").await, five());
+    }
+}
+
+#[tokio::test]
 async fn while_the_store_is_away_nothing_is_lost() {
     let mut lakes = lakes();
     let config = lakes.configs[0].clone();

@@ -133,15 +133,7 @@ impl<'a> Compaction<'a> {
         let tables = Tables::new(objects.clone());
         // An answer of the store says what time it is there.
         newest_of_all(config, &tables).await?;
-        let off_us = objects.ahead_us().unwrap_or_default();
-        if off_us.abs() > CLOCK_OFF_US_MAX {
-            return Err(Fault::refused(format!(
-                "this machine's clock and that of {} are {} s apart: what is old could not be told",
-                config.location,
-                off_us.abs() / 1_000_000
-            ))
-            .repair("set the clock: chronyc makestep, or systemctl restart systemd-timesyncd"));
-        }
+        clocks_agree(config, objects.ahead_us().unwrap_or_default())?;
         Ok(Self { config, objects, tables })
     }
 
@@ -222,7 +214,8 @@ impl<'a> Compaction<'a> {
         (files, new): (&[ListedFile], &[ListedFile]),
     ) -> Result<(), Fault> {
         let old: Vec<String> = files.iter().map(|file| file.object.clone()).collect();
-        let change = self.tables.change(table.name, None, |current| {
+        let objects: Vec<&str> = new.iter().map(|file| file.object.as_str()).collect();
+        let change = self.tables.change_with(table.name, None, &objects, |current| {
             let current = current.ok_or_else(|| vanished(table))?;
             let lists = |object: &String| current.files.iter().any(|file| file.object == *object);
             // The answer to an earlier try was lost.
@@ -304,6 +297,18 @@ impl<'a> Compaction<'a> {
         });
         Box::pin(change).await.map(drop)
     }
+}
+
+fn clocks_agree(config: &LakeConfig, ahead_us: i64) -> Result<(), Fault> {
+    if ahead_us.abs() <= CLOCK_OFF_US_MAX {
+        return Ok(());
+    }
+    Err(Fault::refused(format!(
+        "this machine's clock and that of {} are {} s apart: what is old could not be told",
+        config.location,
+        ahead_us.abs() / 1_000_000
+    ))
+    .repair("set the clock: chronyc makestep, or systemctl restart systemd-timesyncd"))
 }
 
 async fn run(

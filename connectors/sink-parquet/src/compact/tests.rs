@@ -265,3 +265,42 @@ async fn of_two_compactions_at_once_one_lists_its_files() {
     assert_eq!(by_key(&config).await, before);
     assert!(verify(&config, &mut |_| {}).await.unwrap().is_sound());
 }
+
+#[tokio::test]
+async fn a_clock_that_is_off_decides_nothing_about_time() {
+    let folder = TempDir::new().unwrap();
+    let config = in_folder(&folder.path().join("lake"));
+    for ahead_us in [0, CLOCK_OFF_US_MAX, -CLOCK_OFF_US_MAX] {
+        clocks_agree(&config, ahead_us).unwrap();
+    }
+    for ahead_us in [CLOCK_OFF_US_MAX + 1_000_000, -CLOCK_OFF_US_MAX - 1_000_000] {
+        says(
+            &clocks_agree(&config, ahead_us).unwrap_err(),
+            FaultKind::Refused,
+            "301 s apart",
+            "set the clock",
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_somebody_removed_is_not_listed() {
+    let folder = TempDir::new().unwrap();
+    let config = in_folder(&folder.path().join("lake"));
+    lake(&config, &history(20), &[10]).await;
+    let before = newest(&config, "identities").await;
+    let compaction = Compaction::open(&config).await.unwrap();
+    let range = Range { last_seq: before.files[1].range.last_seq, ..before.files[0].range };
+    let gone = ListedFile {
+        object: format!("{}x.parquet", before.files[0].object),
+        range,
+        ..before.files[0].clone()
+    };
+    let table = crate::test_kit::table("identities");
+    let (limits, new) = (limits(0), [gone]);
+    let put = compaction.put_in_place(table, &limits, range, (&before.files, &new));
+    let fault = Box::pin(put).await.unwrap_err();
+    assert_eq!(fault.kind, FaultKind::Retry, "{fault}");
+    assert!(fault.message().contains("was removed before it was listed"), "{fault}");
+    assert_eq!(newest(&config, "identities").await, before);
+}

@@ -46,6 +46,8 @@ pub(crate) trait ManifestStore: Sync {
     fn get(&self, key: &str) -> impl Future<Output = Result<Option<Bytes>, Fault>> + Send;
     /// See [`Objects::put_if_absent`].
     fn put_if_absent(&self, key: &str, bytes: Bytes) -> impl Future<Output = Result<Put, Fault>> + Send;
+    /// Whether there is an object.
+    fn is_there(&self, key: &str) -> impl Future<Output = Result<bool, Fault>> + Send;
     /// See [`Objects::name`].
     fn name(&self, key: &str) -> String;
 }
@@ -59,6 +61,9 @@ impl ManifestStore for Objects {
     }
     async fn put_if_absent(&self, key: &str, bytes: Bytes) -> Result<Put, Fault> {
         Self::put_if_absent(self, key, bytes).await
+    }
+    async fn is_there(&self, key: &str) -> Result<bool, Fault> {
+        Ok(self.head(key).await?.is_some())
     }
     fn name(&self, key: &str) -> String {
         Self::name(self, key)
@@ -118,6 +123,19 @@ impl<S: ManifestStore> Tables<S> {
         &self,
         table: &str,
         known: Option<u64>,
+        decide: impl FnMut(Option<&Manifest>) -> Result<Option<Manifest>, Fault> + Send,
+    ) -> Result<Option<Numbered>, Fault> {
+        self.change_with(table, known, &[], decide).await
+    }
+
+    /// Changes a table so that it lists `objects`, which must be there. Looked at between the newest manifest and the
+    /// next: a compaction removes an object only after a manifest of its own has doomed it, so what is there then, and
+    /// isn't doomed, stays if our manifest is the next.
+    pub(crate) async fn change_with(
+        &self,
+        table: &str,
+        known: Option<u64>,
+        objects: &[&str],
         mut decide: impl FnMut(Option<&Manifest>) -> Result<Option<Manifest>, Fault> + Send,
     ) -> Result<Option<Numbered>, Fault> {
         for _ in 0..CONFLICTS_MAX {
@@ -125,6 +143,12 @@ impl<S: ManifestStore> Tables<S> {
             let Some(manifest) = decide(newest.as_ref().map(|newest| &newest.manifest))? else {
                 return Ok(newest);
             };
+            for object in objects {
+                if !self.store.is_there(object).await? {
+                    let name = self.store.name(object);
+                    return Err(Fault::retry(format!("{name} was removed before it was listed")));
+                }
+            }
             let number = newest.map_or(1, |newest| newest.number + 1);
             if self.put(table, number, &manifest).await? == Put::Written {
                 return Ok(Some(Numbered { number, manifest }));

@@ -56,6 +56,9 @@ impl ManifestStore for Store {
         objects.insert(key.to_owned(), bytes);
         if next == Next::AnswerLost { Err(Fault::retry("the answer is lost")) } else { Ok(Put::Written) }
     }
+    async fn is_there(&self, key: &str) -> Result<bool, Fault> {
+        Ok(self.objects.lock().unwrap().contains_key(key))
+    }
     fn name(&self, key: &str) -> String {
         key.to_owned()
     }
