@@ -84,21 +84,23 @@ impl Iterator for Images {
         let id = 10_000_000 + n;
         let environment = n * 6 / self.rows.max(1);
         let key = format!("V8wEpT2cXKqN4sHhZ7yJ{environment}");
-        // Commits of fifty identities, as they came and not as they are sorted.
-        let came = (n * 7_919) % self.rows.max(1);
+        // Changes come at any time and names follow no order: with a step between rows a file would hold them for nothing.
+        let came = self.random.random_range(0..self.rows);
+        let name = format!("user{}@example.org", self.random.random::<u32>());
         Some(OutRecord::Identity(IdentityRecord {
             log_id: log_id(),
             partition: PARTITION,
+            // Commits of fifty identities.
             seq: Seq(came as u64 / 50 + 1),
             version: Version(1_700_000_000_000_000 + came * 131),
             deleted: false,
             source: "core".into(),
             id: NativeId::Int(id),
-            identity_key: Some(format!("{key}_user{id}@example.org")),
+            identity_key: Some(format!("{key}_{name}")),
             environment_key: Some(key),
             state: IdentityState::Live(Image {
                 environment_id: (environment + 1).into(),
-                identifier: format!("user{id}@example.org"),
+                identifier: name,
                 traits: usual_traits(&mut self.random),
                 system_traits: Traits::new(),
             }),
