@@ -11,6 +11,7 @@
 //! them apart: a [`Position`] is a point of one [`Lane`] of a source and can't be compared across lanes, a [`Place`]
 //! is a point in one partition of the log, a [`Seq`] counts the commits of one roster partition.
 
+pub mod archive;
 pub mod catalog;
 pub mod change;
 pub mod control;
@@ -31,6 +32,7 @@ pub mod time;
 pub mod topic;
 pub mod value;
 
+pub use archive::{Archive, ArchiveReader, Covered, Cut};
 pub use catalog::{CatalogDoc, Condition, EnvironmentDoc, GateDoc, GateMode, Rule, RuleType, SegmentDoc};
 pub use change::{Change, Image, Patch};
 pub use control::{CheckScope, Input};
