@@ -124,3 +124,89 @@ pub(crate) async fn read_all(
     .await?;
     Ok(all)
 }
+
+#[cfg(test)]
+mod tests {
+    use rollcall_model::log::ReadRange;
+    use rollcall_model::{FaultKind, Fut, LogId, Opened, Progress};
+
+    use super::*;
+
+    const AT: (Topic, Partition) = (Topic::Identities, Partition(2));
+
+    fn place(offset: u64) -> Place {
+        Place { epoch: 0, offset }
+    }
+
+    /// A partition of which nothing comes beyond offset 3, and what its log says of it.
+    struct Silent {
+        id: LogId,
+        range: ReadRange,
+    }
+
+    impl Log for Silent {
+        fn id(&self) -> &LogId {
+            &self.id
+        }
+        fn epoch(&self) -> u32 {
+            0
+        }
+        fn partitions(&self) -> u16 {
+            4
+        }
+        fn open<'a>(&'a self, _task: &'a str) -> Fut<'a, Opened> {
+            Box::pin(async { Err(Fault::bug("nobody writes")) })
+        }
+        fn consumer(&self, _from: BTreeMap<(Topic, Partition), Place>) -> Fut<'_, Box<dyn Consumer>> {
+            Box::pin(async { Ok(Box::new(Nothing) as Box<dyn Consumer>) })
+        }
+        fn range(&self, _topic: Topic, _partition: Partition) -> Fut<'_, ReadRange> {
+            Box::pin(async { Ok(self.range) })
+        }
+        fn offset_at(&self, _topic: Topic, _partition: Partition, _time_ms: u64) -> Fut<'_, Place> {
+            Box::pin(async { Err(Fault::bug("nobody asks for a time")) })
+        }
+        fn tasks(&self) -> Fut<'_, BTreeMap<String, Progress>> {
+            Box::pin(async { Ok(BTreeMap::new()) })
+        }
+        fn forget<'a>(&'a self, _task: &'a str) -> Fut<'a, ()> {
+            Box::pin(async { Ok(()) })
+        }
+    }
+
+    struct Nothing;
+
+    impl Consumer for Nothing {
+        fn poll(&mut self, limit: PollLimit) -> Fut<'_, Vec<Fetched>> {
+            Box::pin(async move {
+                tokio::time::sleep(limit.wait).await;
+                Ok(Vec::new())
+            })
+        }
+        fn reached(&self) -> BTreeMap<(Topic, Partition), Place> {
+            BTreeMap::from([(AT, place(3))])
+        }
+    }
+
+    async fn why(stable: u64) -> Fault {
+        let range = ReadRange { start: place(0), stable: place(stable), end: place(9) };
+        let log: Arc<dyn Log> = Arc::new(Silent { id: LogId("log".to_owned()), range });
+        read_to_end(&log, BTreeMap::from([(AT, place(0))]), |_| Ok(())).await.expect_err("it never ends")
+    }
+
+    /// What holds readers up is told from a log that is merely silent.
+    #[tokio::test(start_paused = true)]
+    async fn a_commit_that_never_ends_is_named() {
+        let undecided = why(3).await;
+        assert_eq!(undecided.kind, FaultKind::Retry);
+        let said = undecided.message();
+        assert!(
+            said.contains("identities/2") && said.contains("a commit at 3") && said.contains("end at 9"),
+            "{said}"
+        );
+        assert!(undecided.repair.is_some_and(|repair| repair.contains("A commit that never ends")));
+        let silent = why(9).await;
+        assert!(silent.message().contains("brings nothing more"), "{silent}");
+        assert_eq!(silent.repair, None);
+    }
+}

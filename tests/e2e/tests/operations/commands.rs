@@ -20,7 +20,7 @@ async fn paused_tasks_stand_still_and_catch_up() {
     stage.stop().await.unwrap();
     stage.start().await.unwrap();
     stage.until("source/core", "running").await.unwrap();
-    assert_eq!(stage.task("sink/counts").await.unwrap()["state"], "paused");
+    stage.until("sink/counts", "paused").await.unwrap();
     stage.ask(&["resume", "sink/counts"]).await.unwrap();
     stage.assert_exact().await.unwrap();
     let (code, _, said) = stage.worker.say(&["pause", "sink/lake"]).await.unwrap();

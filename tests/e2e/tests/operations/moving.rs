@@ -52,7 +52,8 @@ async fn a_moved_log_goes_on_where_it_was() {
         assert!(said.contains("is there already, and finished"), "{said}");
         name_log(&stage, from, to).unwrap();
         stage.start().await.unwrap();
-        assert_eq!(stage.task("source/core").await.unwrap()["state"], "paused", "as it was left");
+        // As it was left.
+        stage.until("source/core", "paused").await.unwrap();
         stage.ask(&["resume", "source/core"]).await.unwrap();
         stage.assert_exact().await.unwrap();
         assert_eq!(identity(&stage).await.unwrap(), before, "a backfill, or another log");

@@ -150,7 +150,7 @@ async fn commands_find_the_worker() {
             assert!(began.elapsed() < Duration::from_secs(60), "nobody took the paused task over");
             sleep(Duration::from_millis(100)).await;
         }
-        assert_eq!(shared.stage.task("sink/counts").await.unwrap()["state"], "paused");
+        shared.stage.until("sink/counts", "paused").await.unwrap();
         for worker in &mut shared.others {
             start(worker).await.unwrap();
         }
