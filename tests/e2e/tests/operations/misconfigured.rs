@@ -10,7 +10,7 @@ use rollcall_kit::oracle;
 use rollcall_test_servers::{ClickHouse, PgVersion, Postgres, free_port};
 use serde_json::Value;
 
-use crate::stage::{connect, start, until};
+use crate::stage::{connect, start, task, until};
 
 /// Five faults at once, each with its line; no secret in the answer.
 #[tokio::test]
