@@ -21,6 +21,8 @@ use crate::wire::Wire;
 const JOB: &str = "job";
 /// How far that is.
 const STATE: &str = "job_state";
+/// Once it is done.
+const DONE: &str = "job_done";
 const NAME_CHARS_MAX: usize = 100;
 
 /// New tables beside the sink's.
@@ -35,8 +37,8 @@ impl NewTables {
     /// noted last.
     ///
     /// # Errors
-    /// A [`Fault`]: `Config` for a name that can't be one; `Refused` when there is a database of that name with anything
-    /// else in it.
+    /// A [`Fault`]: `Config` for a name that can't be one; `Refused` when there is a database of that name that is full or has
+    /// anything else in it.
     pub async fn open(
         config: ClickHouseSinkConfig,
         database: &str,
@@ -82,7 +84,8 @@ impl NewTables {
     /// # Errors
     /// A [`Fault`] of the server.
     pub async fn finish(&self) -> Result<(), Fault> {
-        create_own_views(&self.sink.wire, &self.database).await
+        create_own_views(&self.sink.wire, &self.database).await?;
+        write_note(&self.sink.wire, &self.database, DONE, "yes").await
     }
 }
 
@@ -98,6 +101,7 @@ async fn earlier(wire: &Wire, database: &str, job: &str) -> Result<Option<String
     }
     let noted = |key: &str| notes.iter().find(|note| note.key == key).map(|note| note.value.clone());
     match noted(JOB) {
+        Some(_) if noted(DONE).is_some() => Err(taken(database, "what such a command has filled")),
         Some(known) if known == job => Ok(noted(STATE)),
         // Killed before it had noted anything.
         None if inventory.tables.len() == 1 && inventory.tables.contains_key("sink") => Ok(None),

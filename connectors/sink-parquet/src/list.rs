@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use rollcall_columns::{LAKE_TABLES, LakeTable};
+use rollcall_model::archive::AsOf;
 use rollcall_model::{Fault, Partition, Seq};
 use serde::Serialize;
 
@@ -27,6 +28,8 @@ pub struct ListedTable {
     pub schema_version: u32,
     /// Since when it can tell what was so.
     pub history_from_us: i64,
+    /// Of `segment_counts`: up to when the lake lacks nothing of a source.
+    pub as_of_us: AsOf,
     /// Objects that are listed no more and not yet removed.
     pub retired: u64,
     /// Its partitions.
@@ -69,9 +72,11 @@ pub(crate) async fn newest_of_all(
     tables: &Tables,
 ) -> Result<Vec<(&'static LakeTable, Option<Numbered>)>, Fault> {
     let mut all = Vec::new();
-    for table in LAKE_TABLES.iter().filter_map(|table| LakeTable::of(table.topic)) {
+    // The last says how far sources have come in all of them, so the others are to be as new as it, or newer.
+    for table in LAKE_TABLES.iter().rev().filter_map(|table| LakeTable::of(table.topic)) {
         all.push((table, Box::pin(tables.newest(table.name, None)).await?));
     }
+    all.reverse();
     if all.iter().all(|(_, newest)| newest.is_none()) {
         let place = &config.location;
         return Err(Fault::refused(format!("there is no lake at {place}"))
@@ -110,6 +115,7 @@ fn table(newest: &Numbered) -> ListedTable {
         listed_at_us: manifest.created_at_us,
         schema_version: manifest.schema_version,
         history_from_us: manifest.history_from_us,
+        as_of_us: manifest.as_of_us.clone(),
         retired: manifest.retired.len() as u64,
         partitions: partitions.into_values().collect(),
     }

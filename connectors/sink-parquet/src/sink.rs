@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use arrow_array::RecordBatch;
 use rollcall_columns::{LAKE_TABLES, LakeTable};
-use rollcall_model::archive::{Archive, Buffered, Covered, Cut};
+use rollcall_model::archive::{Archive, AsOf, Buffered, Covered, Cut};
 use rollcall_model::log::Fut;
 use rollcall_model::{Delivery, Fault, LogId, OutRecord, Partition, Seq, Topic};
 
@@ -223,20 +223,7 @@ impl LakeSink {
         let Open { objects, tables, log, known } = self.open()?;
         let log = log.clone();
         let decide = |current: Option<&Manifest>| {
-            let Some(current) = current else {
-                return Err(Fault::refused(format!("the lake's table {} is there no more", table.name))
-                    .repair(format!(
-                        "put it back, or rollcall rebuild {} makes the lake anew",
-                        config.name
-                    )));
-            };
-            if current.log_id != log || current.writer != config.name {
-                return Err(Fault::refused(format!(
-                    "the lake's table {} was taken over by the sink {} for the log {}",
-                    table.name, current.writer, current.log_id
-                ))
-                .repair(format!("give sinks.{} a bucket or prefix of its own", config.name)));
-            }
+            let current = ours(table, current, &log, &config.name)?;
             let next = current.append(&additions, objects.now_us())?;
             Ok(next.map(|next| Manifest { schema_version: table.schema.version, ..next }))
         };
@@ -248,6 +235,20 @@ impl LakeSink {
             known.insert(table.topic, listed.number);
         }
         self.settle(cuts)
+    }
+
+    async fn note_as_of(&mut self, as_of: &AsOf) -> Result<(), Fault> {
+        let table = table_of(Topic::SegmentCounts)?;
+        let name = self.config.name.clone();
+        let Open { objects, tables, log, known } = self.open()?;
+        let log = log.clone();
+        let decide =
+            |current: Option<&Manifest>| Ok(ours(table, current, &log, &name)?.note(as_of, objects.now_us()));
+        let known_to_us = known.get(&table.topic).copied();
+        if let Some(noted) = Box::pin(tables.change(table.name, known_to_us, decide)).await? {
+            known.insert(table.topic, noted.number);
+        }
+        Ok(())
     }
 
     fn additions(&self, cuts: &[&Cut]) -> Result<Vec<Addition>, Fault> {
@@ -299,6 +300,27 @@ impl LakeSink {
         }
         Ok(())
     }
+}
+
+/// What is listed of a table, if it is still this sink's.
+fn ours<'a>(
+    table: &LakeTable,
+    current: Option<&'a Manifest>,
+    log: &LogId,
+    name: &str,
+) -> Result<&'a Manifest, Fault> {
+    let Some(current) = current else {
+        return Err(Fault::refused(format!("the lake's table {} is there no more", table.name))
+            .repair(format!("put it back, or rollcall rebuild {name} makes the lake anew")));
+    };
+    if current.log_id != *log || current.writer != name {
+        return Err(Fault::refused(format!(
+            "the lake's table {} was taken over by the sink {} for the log {}",
+            table.name, current.writer, current.log_id
+        ))
+        .repair(format!("give sinks.{name} a bucket or prefix of its own")));
+    }
+    Ok(current)
 }
 
 fn table_of(topic: Topic) -> Result<&'static LakeTable, Fault> {
@@ -369,6 +391,10 @@ impl Archive for LakeSink {
 
     fn list<'a>(&'a mut self, cuts: &'a [Cut]) -> Fut<'a, ()> {
         Box::pin(self.list_cuts(cuts))
+    }
+
+    fn note<'a>(&'a mut self, as_of: &'a AsOf) -> Fut<'a, ()> {
+        Box::pin(self.note_as_of(as_of))
     }
 
     fn reset<'a>(&'a mut self, log: &'a LogId) -> Fut<'a, ()> {

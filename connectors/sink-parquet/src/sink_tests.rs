@@ -70,6 +70,30 @@ async fn what_was_taken_is_listed_cut_by_cut_and_comes_back() {
     }
 }
 
+/// Of each source the highest that was noted; an heir that has read less takes nothing back, a lake begun anew knows nothing.
+#[tokio::test]
+async fn how_far_the_sources_are_only_grows() {
+    let as_of = |core: i64, edge: i64| AsOf::from([("core".into(), core), ("edge".into(), edge)]);
+    for config in &lakes().configs {
+        let mut sink = prepared(config).await;
+        sink.note(&as_of(30, 5)).await.unwrap();
+        let number = list_of(config).await.manifest;
+        let mut heir = prepared(config).await;
+        heir.note(&as_of(20, 9)).await.unwrap();
+        sink.note(&as_of(30, 5)).await.unwrap();
+        let listed = list_of(config).await;
+        assert_eq!((listed.as_of_us, listed.manifest), (as_of(30, 9), number + 1), "once for what is new");
+        assert_eq!(*crate::LakeReader::open(config, None).await.unwrap().as_of(), as_of(30, 9));
+        heir.reset(&log()).await.unwrap();
+        assert_eq!(list_of(config).await.as_of_us, AsOf::new());
+    }
+}
+
+async fn list_of(config: &LakeConfig) -> crate::ListedTable {
+    let tables = crate::list(config).await.unwrap();
+    tables.into_iter().find(|table| table.table == "segment_counts").expect("it is listed")
+}
+
 #[tokio::test]
 async fn a_cut_that_is_made_again_is_the_same_file_listed_once() {
     for config in &lakes().configs {

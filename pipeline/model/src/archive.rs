@@ -9,11 +9,12 @@
 //! A file's range is in the log before the file is uploaded, so a restart makes the same range again and never one that
 //! overlaps it (PROTOCOL.md §5). What is listed is the truth: an uploaded file that isn't listed is nobody's.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
+use crate::ids::SourceName;
 use crate::log::Fut;
 use crate::place::{LogId, Partition, Place, Seq};
 use crate::sink::Delivery;
@@ -42,6 +43,9 @@ pub struct Covered {
     /// The place that goes on after it.
     pub until: Place,
 }
+
+/// Per source, a time up to which an archive lacks none of its changes: of its own clock, in microseconds since 1970.
+pub type AsOf = BTreeMap<SourceName, i64>;
 
 /// What is buffered of a partition of a topic.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -79,6 +83,8 @@ pub trait Archive: Send {
     fn upload<'a>(&'a mut self, cuts: &'a [Cut]) -> Fut<'a, u64>;
     /// Lists the files of cuts, which are covered from then on.
     fn list<'a>(&'a mut self, cuts: &'a [Cut]) -> Fut<'a, ()>;
+    /// Notes how far each source has come in what is listed; what was noted of it before and is higher stays.
+    fn note<'a>(&'a mut self, as_of: &'a AsOf) -> Fut<'a, ()>;
     /// Begins a new archive of this log in the place of what is listed.
     fn reset<'a>(&'a mut self, log: &'a LogId) -> Fut<'a, ()>;
 }
@@ -136,8 +142,6 @@ pub trait ArchiveReader: Send {
     fn log_id(&self) -> &LogId;
     /// Names the moment, so that a reader can be opened at it again.
     fn pin(&self) -> String;
-    /// Since when it can tell how it was, in microseconds since 1970: an earlier `as_of_us` misses what was dropped.
-    fn history_from_us(&self) -> i64;
     /// What it holds.
     fn holds(&self) -> &[Archived];
     /// The next records of a partition of a topic, a bounded number of them.

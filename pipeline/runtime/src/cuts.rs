@@ -12,7 +12,7 @@
 //! where the next seq begins or where everything decided has been read. A place is named as read only when nothing below it
 //! is still buffered. Pure: time comes in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rollcall_model::archive::Buffered;
@@ -203,6 +203,15 @@ impl Cuts {
             return None;
         };
         Some(Cut { topic: at.0, partition: at.1, first: Seq(track.covered.0 + 1), last, until })
+    }
+
+    /// Up to which commit everything of a partition will be listed when all its cuts are; `ends` are those of which everything
+    /// decided has been read. Not the newest commit: some topic may not show it yet.
+    pub(crate) fn whole(&self, partition: Partition, ends: &BTreeSet<At>) -> Seq {
+        let tracks = || self.tracks.iter().filter(|(at, _)| at.1 == partition);
+        let newest = tracks().map(|(_, track)| track.open.seq).max().unwrap_or_default();
+        let seen = tracks().map(|(at, track)| if ends.contains(at) { newest } else { track.open.seq }).min();
+        Seq(seen.unwrap_or_default().0.saturating_sub(1))
     }
 
     /// Notes that a cut is listed.

@@ -10,10 +10,11 @@
 //! same ranges, and what is listed already is skipped. Reads move only past what is listed, so the log keeps the rest. While
 //! files are made nothing is polled: a slow or dead store holds back this task alone, and its buffers don't grow.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rollcall_model::archive::AsOf;
 use rollcall_model::log::PollLimit;
 use rollcall_model::{
     Archive, Commit, Covered, Cut, Delivery, Fault, Fetched, Log, OutRecord, Partition, Place, Producer,
@@ -26,6 +27,7 @@ use tracing::info;
 use crate::clock::now_us;
 use crate::crash;
 use crate::cuts::{At, Cuts, Due};
+use crate::lake_as_of::LakeAsOf;
 use crate::outgoing::not_json;
 use crate::read_to_end::{STALLED_AFTER, has_reached};
 use crate::received::{Received, receive, to_quarantine};
@@ -66,6 +68,8 @@ struct Running {
     archive: Box<dyn Archive>,
     producer: Box<dyn Producer>,
     cuts: Cuts,
+    as_of: LakeAsOf,
+    noted: AsOf,
     began: Instant,
     bad: Vec<QuarantineRecord>,
     reporter: Reporter,
@@ -93,12 +97,15 @@ impl LakeTask {
             reads.insert((cut.topic, cut.partition), cut.until);
         }
         let from = begin(&self.log, &name, archive.reads(), &reads, &covered).await?;
+        let as_of = LakeAsOf::new(self.log.partitions());
         let mut running = Running {
             log: self.log,
             name,
             archive,
             producer,
             cuts: Cuts::new(self.wiring.bounds, from),
+            as_of,
+            noted: AsOf::new(),
             began: Instant::now(),
             bad: Vec::new(),
             reporter,
@@ -240,13 +247,14 @@ impl Running {
             if !self.bad.is_empty() {
                 self.commit(&[]).await?;
             }
-            let due = match self.cuts.due(self.began.elapsed(), |at| self.archive.buffered(at)) {
-                Due::Nothing => None,
-                Due::All => Some(self.cuts.all()),
-                Due::Some(chosen) => Some(chosen),
-            };
-            if let Some(chosen) = due {
-                self.make_files(&chosen, &consumer.reached()).await?;
+            match self.cuts.due(self.began.elapsed(), |at| self.archive.buffered(at)) {
+                Due::Nothing => {}
+                Due::All => self.make_all(&consumer.reached()).await?,
+                Due::Some(chosen) => {
+                    let open: Vec<At> = chosen.iter().copied().filter(|at| self.cuts.is_open(*at)).collect();
+                    let ends = self.at_end(&open, &consumer.reached()).await?;
+                    self.make_files(&chosen, &ends).await?;
+                }
             }
             if since.elapsed() >= IDLE_WAIT {
                 self.report(rows, since.elapsed(), consumer.reached()).await?;
@@ -271,7 +279,10 @@ impl Running {
                     OutRecord::Membership(record) => (record.seq, true),
                     OutRecord::MembershipChange(record) => (record.seq, true),
                     OutRecord::Count(record) => (record.seq, true),
-                    OutRecord::Watermark(record) => (record.seq, false),
+                    OutRecord::Watermark(record) => {
+                        self.as_of.take(record);
+                        (record.seq, false)
+                    }
                 };
                 if self.cuts.pass(at, place, seq, is_row, now)? {
                     self.archive.take(&Delivery { topic, partition, place, record })?;
@@ -288,13 +299,29 @@ impl Running {
         Ok(())
     }
 
-    /// Makes files of some partitions as far as they hold whole commits, and commits what was read.
-    async fn make_files(&mut self, chosen: &[At], reached: &BTreeMap<At, Place>) -> Result<(), Fault> {
-        let mut cuts = Vec::new();
-        for at in chosen.iter().copied() {
-            let is_at_end = self.cuts.is_open(at) && self.is_at_end(at, reached).await?;
-            cuts.extend(self.cuts.cut(at, is_at_end));
+    /// Makes files of everything, and notes how far the sources have come in what is listed then.
+    async fn make_all(&mut self, reached: &BTreeMap<At, Place>) -> Result<(), Fault> {
+        let all = self.cuts.all();
+        let ends = self.at_end(&all, reached).await?;
+        let partitions = (0..self.log.partitions()).map(Partition);
+        let whole: Vec<_> =
+            partitions.map(|partition| (partition, self.cuts.whole(partition, &ends))).collect();
+        self.make_files(&all, &ends).await?;
+        for (partition, last) in whole {
+            self.as_of.listed(partition, last);
         }
+        let as_of = self.as_of.as_of();
+        if as_of != self.noted {
+            self.archive.note(&as_of).await?;
+            self.noted = as_of;
+        }
+        Ok(())
+    }
+
+    /// Makes files of some partitions as far as they hold whole commits, and commits what was read.
+    async fn make_files(&mut self, chosen: &[At], ends: &BTreeSet<At>) -> Result<(), Fault> {
+        let cut = |at: &At| self.cuts.cut(*at, ends.contains(at));
+        let cuts: Vec<Cut> = chosen.iter().filter_map(cut).collect();
         if !cuts.is_empty() {
             self.commit(&cuts).await?;
             crash::here("lake-planned");
@@ -302,11 +329,17 @@ impl Running {
         self.make(&cuts).await
     }
 
-    /// Whether everything that is decided was read. Asked after it was read: a commit of which a part was read is decided,
-    /// so its end is below what is stable now.
-    async fn is_at_end(&mut self, at: At, reached: &BTreeMap<At, Place>) -> Result<bool, Fault> {
-        let stable = self.log.range(at.0, at.1).await?.stable;
-        Ok(reached.get(&at).is_some_and(|place| *place >= stable))
+    /// Of which of these everything that is decided was read. Asked after it was read: a commit of which a part was read is
+    /// decided, so its end is below what is stable now.
+    async fn at_end(&self, of: &[At], reached: &BTreeMap<At, Place>) -> Result<BTreeSet<At>, Fault> {
+        let mut ends = BTreeSet::new();
+        for at in of {
+            let stable = self.log.range(at.0, at.1).await?.stable;
+            if reached.get(at).is_some_and(|place| *place >= stable) {
+                ends.insert(*at);
+            }
+        }
+        Ok(ends)
     }
 
     /// Makes the files of cuts that are in progress, and commits that they are listed.

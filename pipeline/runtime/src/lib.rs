@@ -21,6 +21,7 @@ mod foreign;
 mod http;
 mod intake;
 mod item_intake;
+mod lake_as_of;
 mod lake_task;
 pub mod log_copy;
 mod outgoing;

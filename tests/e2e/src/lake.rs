@@ -94,6 +94,24 @@ impl Lake {
         }
     }
 
+    /// Waits until it says that nothing of a source is missing up to a time.
+    ///
+    /// # Errors
+    /// When that takes too long.
+    pub async fn wait_until_as_of(&self, source: &str, at_us: i64) -> Result<(), Failure> {
+        let started = Instant::now();
+        loop {
+            let as_of = self.manifest("segment_counts")?["as_of_us"].clone();
+            if as_of[source].as_i64() >= Some(at_us) {
+                return Ok(());
+            }
+            if started.elapsed() > PATIENCE {
+                return Err(format!("the lake says {as_of} of {source}, and never {at_us}").into());
+            }
+            sleep(POLL).await;
+        }
+    }
+
     /// The newest manifest of a table.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rollcall_model::archive::Cut;
+use rollcall_model::archive::{AsOf, Cut};
 use rollcall_model::{Fault, Partition, Seq};
 
 use super::{ListedFile, Manifest, Range, Reach, Retired};
@@ -50,6 +50,16 @@ impl Manifest {
         }
         next.order();
         Ok(changed.then_some(next))
+    }
+
+    /// Notes how far sources have come. `None` when no source has come further.
+    pub(crate) fn note(&self, as_of: &AsOf, now_us: i64) -> Option<Self> {
+        let mut next = self.next(now_us);
+        for (source, at_us) in as_of {
+            let noted = next.as_of_us.entry(source.clone()).or_insert(*at_us);
+            *noted = (*noted).max(*at_us);
+        }
+        (next.as_of_us != self.as_of_us).then_some(next)
     }
 
     fn not_continued(&self, cut: &Cut, reach: Reach) -> Fault {

@@ -19,6 +19,7 @@ mod tiling;
 
 use std::collections::BTreeMap;
 
+use rollcall_model::archive::AsOf;
 use rollcall_model::{Fault, LogId, Partition, Place, Seq};
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +50,10 @@ pub(crate) struct Manifest {
     pub(crate) created_at_us: i64,
     /// What was so before this time isn't whole any more.
     pub(crate) history_from_us: i64,
+    /// Up to when the lake lacks nothing of a source, in all tables. The manifests of `segment_counts` say it, whose topic holds
+    /// the watermarks; of the other tables those that were the newest then, or newer ones.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) as_of_us: AsOf,
     /// How far each partition is covered; one that is absent is covered up to nothing.
     pub(crate) covered: BTreeMap<Partition, Reach>,
     /// The files, in the order of partition, range and part.
@@ -159,6 +164,7 @@ impl Manifest {
             writer: writer.to_owned(),
             created_at_us: now_us,
             history_from_us: now_us,
+            as_of_us: AsOf::new(),
             covered: BTreeMap::new(),
             files: Vec::new(),
             empty: Vec::new(),

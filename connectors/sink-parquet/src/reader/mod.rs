@@ -15,7 +15,9 @@ use std::path::PathBuf;
 
 use arrow_array::{Array, RecordBatch};
 use rollcall_columns::{LakeTable, lake_records};
-use rollcall_model::archive::{ArchiveCursor, ArchiveFilter, ArchivePage, ArchiveReader, Archived, Covered};
+use rollcall_model::archive::{
+    ArchiveCursor, ArchiveFilter, ArchivePage, ArchiveReader, Archived, AsOf, Covered,
+};
 use rollcall_model::log::Fut;
 use rollcall_model::{Delivery, Fault, FaultKind, LogId, Partition, Place, Topic};
 
@@ -39,6 +41,7 @@ pub struct LakeReader {
     spool: Spool,
     log_id: LogId,
     tables: BTreeMap<Topic, Numbered>,
+    as_of: AsOf,
     holds: Vec<Archived>,
     open: Option<Open>,
 }
@@ -104,7 +107,22 @@ impl LakeReader {
         }
         let holds = pinned.iter().flat_map(|(topic, numbered)| held(*topic, &numbered.manifest)).collect();
         let spool = Spool::make(&config.spool, "read-")?;
-        Ok(Self { objects, spool, log_id, tables: pinned, holds, open: None })
+        let counts = pinned.get(&Topic::SegmentCounts);
+        let as_of = counts.map(|numbered| numbered.manifest.as_of_us.clone()).unwrap_or_default();
+        Ok(Self { objects, spool, log_id, tables: pinned, as_of, holds, open: None })
+    }
+
+    /// Since when it can tell how it was, in microseconds since 1970: an earlier `as_of_us` misses what was dropped.
+    #[must_use]
+    pub fn history_from_us(&self) -> i64 {
+        let tables = self.tables.iter().filter(|(topic, _)| OF_HISTORY.contains(topic));
+        tables.map(|(_, of)| of.manifest.history_from_us).max().unwrap_or_default()
+    }
+
+    /// Up to when it can: a later `as_of_us` misses what wasn't listed by then.
+    #[must_use]
+    pub fn as_of(&self) -> &AsOf {
+        &self.as_of
     }
 
     fn file(
@@ -270,11 +288,6 @@ impl ArchiveReader for LakeReader {
             self.tables.iter().map(|(topic, of)| (*topic, of.number)).collect();
         // Names and numbers always have a JSON form.
         serde_json::to_string(&numbers).unwrap_or_default()
-    }
-
-    fn history_from_us(&self) -> i64 {
-        let tables = self.tables.iter().filter(|(topic, _)| OF_HISTORY.contains(topic));
-        tables.map(|(_, of)| of.manifest.history_from_us).max().unwrap_or_default()
     }
 
     fn holds(&self) -> &[Archived] {

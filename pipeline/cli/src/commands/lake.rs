@@ -25,8 +25,8 @@ pub(super) enum Lake {
 
 /// Show what a lake holds, per table and partition
 ///
-/// JSON lines, one per table: {table, log_id, writer, manifest, listed_at_us, schema_version, history_from_us, retired,
-/// partitions [{partition, first_seq, last_seq, files, rows, bytes}]}.
+/// JSON lines, one per table: {table, log_id, writer, manifest, listed_at_us, schema_version, history_from_us, as_of_us
+/// {source: us}, retired, partitions [{partition, first_seq, last_seq, files, rows, bytes}]}.
 #[derive(Debug, Args)]
 pub(super) struct Ls {
     /// The sink, as the topology names it; of no use where there is one lake
@@ -112,6 +112,9 @@ async fn show(config: &LakeConfig, output: Output) -> Result<Outcome, Failure> {
             utc(table.listed_at_us),
             utc(table.history_from_us)
         ))?;
+        for (source, at_us) in &table.as_of_us {
+            output.line(&format!("nothing of {source} is missing up to {}", utc(*at_us)))?;
+        }
     }
     Ok(Outcome::Done)
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use rollcall_runtime::Whence;
+use rollcall_model::time::parse_utc;
 use serde_json::json;
 
 use super::Asking;
@@ -62,15 +62,7 @@ pub(super) struct Rebuild {
 }
 
 fn as_of_us(text: &str) -> Result<i64, String> {
-    match text.parse() {
-        Ok(Whence::Time(ms)) => i64::try_from(ms)
-            .ok()
-            .and_then(|ms| ms.checked_mul(1_000))
-            .ok_or_else(|| format!("'{text}' is too late")),
-        Ok(Whence::Beginning | Whence::End | Whence::Offset(_)) | Err(_) => {
-            Err(format!("'{text}' is no time such as 2026-11-27T10:00:00Z"))
-        }
-    }
+    parse_utc(text).ok_or_else(|| format!("'{text}' is no time such as 2026-11-27T10:00:00Z"))
 }
 
 impl Rebuild {

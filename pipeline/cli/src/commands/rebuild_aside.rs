@@ -11,12 +11,14 @@
 use std::collections::BTreeSet;
 
 use rollcall_model::archive::{ArchiveFilter, ArchiveReader, Archived};
-use rollcall_model::{Delivery, Fault, Topic};
+use rollcall_model::time::utc;
+use rollcall_model::{Delivery, Fault, OutRecord, Rejected, Topic};
+use rollcall_runtime::Reading;
 use rollcall_runtime::topology::{ClickHouseUrl, SinkConfig};
-use rollcall_runtime::{Reading, Whence};
 use rollcall_sink_clickhouse::NewTables;
 use rollcall_sink_counts::NewCounts;
 use rollcall_sink_parquet::LakeReader;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Asking;
@@ -46,6 +48,14 @@ pub(super) struct Aside {
     pub(super) as_of_us: Option<i64>,
 }
 
+/// How far it is: what the new tables remember.
+#[derive(Debug, Serialize, Deserialize)]
+struct State {
+    reading: Reading,
+    /// Records that ClickHouse would not take.
+    rejected: u64,
+}
+
 enum Target {
     ClickHouse(NewTables),
     Counts(NewCounts),
@@ -62,7 +72,7 @@ pub(super) async fn execute(aside: &Aside, asking: &Asking, plan: bool) -> Resul
     };
     if plan {
         let reader = Box::pin(LakeReader::open(&config, None)).await?;
-        refuse_forgotten(aside, &reader)?;
+        refuse_unknown(aside, &reader)?;
         show(output, &parts(&reader, topics).iter().map(planned).collect::<Vec<_>>())?;
         let what = match kind {
             Kind::ClickHouse(_) => "a new database of ClickHouse",
@@ -74,21 +84,22 @@ pub(super) async fn execute(aside: &Aside, asking: &Asking, plan: bool) -> Resul
         );
     }
     let (mut target, noted) = Box::pin(kind.open(aside)).await?;
-    let known: Option<Reading> = noted
+    let known: Option<State> = noted
         .map(|text| serde_json::from_str(&text))
         .transpose()
         .map_err(|e| Fault::refused(format!("{} doesn't say how far it is", aside.into)).from_source(e))?;
-    let pin = known.as_ref().map(Reading::pin);
+    let pin = known.as_ref().map(|state| state.reading.pin());
     let mut reader = Box::pin(LakeReader::open(&config, pin.as_deref())).await?;
-    let mut reading = match known {
-        Some(reading) => reading,
+    let mut state = match known {
+        Some(state) => state,
         None => {
-            refuse_forgotten(aside, &reader)?;
-            Reading::of(&aside.lake, &reader, &parts(&reader, topics))
+            refuse_unknown(aside, &reader)?;
+            let reading = Reading::of(&aside.lake, &reader, &parts(&reader, topics));
+            State { reading, rejected: 0 }
         }
     };
     let mut progress = Progress::new(output);
-    let read = Box::pin(fill(aside, &mut target, &mut reader, &mut reading, &mut progress)).await;
+    let read = Box::pin(fill(aside, &mut target, &mut reader, &mut state, &mut progress)).await;
     progress.bar.finish_and_clear();
     read?;
     let done = match target {
@@ -98,6 +109,12 @@ pub(super) async fn execute(aside: &Aside, asking: &Asking, plan: bool) -> Resul
         }
         Target::Counts(mut counts) => format!("{} is filled: {} rows", aside.into, counts.finish().await?),
     };
+    if state.rejected > 0 {
+        return Err(Failure::job(format!(
+            "{done}; but {} records were not taken, as said above",
+            state.rejected
+        )));
+    }
     say(output, &done)
 }
 
@@ -105,46 +122,54 @@ async fn fill(
     aside: &Aside,
     target: &mut Target,
     reader: &mut LakeReader,
-    reading: &mut Reading,
+    state: &mut State,
     progress: &mut Progress,
 ) -> Result<(), Failure> {
     let filter = ArchiveFilter { environments: aside.environments.clone(), as_of_us: aside.as_of_us };
     let (mut batch, mut pages) = (Vec::new(), 0);
-    while let Some(part) = reading.next() {
+    while let Some(part) = state.reading.next() {
         let page = reader.read(part.at(), part.cursor(), &filter).await?;
-        reading.advance(page.deliveries.len(), page.next);
+        state.reading.advance(page.deliveries.len(), page.next);
         batch.extend(page.deliveries);
         pages += 1;
-        if batch.len() >= WRITE_ROWS || pages >= PAGES_MAX || reading.next().is_none() {
-            write(target, &batch, reading).await?;
+        if batch.len() >= WRITE_ROWS || pages >= PAGES_MAX || state.reading.next().is_none() {
+            write(target, &batch, state).await?;
             batch.clear();
             pages = 0;
-            let (read, total) = reading.rows();
+            let (read, total) = state.reading.rows();
             progress.show(read, total)?;
         }
     }
     Ok(())
 }
 
-async fn write(target: &mut Target, batch: &[Delivery], reading: &Reading) -> Result<(), Failure> {
-    let state = serde_json::to_string(reading)
-        .map_err(|e| Fault::bug("how far a rebuild is has no JSON").from_source(e))?;
+async fn write(target: &mut Target, batch: &[Delivery], state: &mut State) -> Result<(), Failure> {
+    let text = |state: &State| {
+        serde_json::to_string(state)
+            .map_err(|e| Fault::bug("how far a rebuild is has no JSON").from_source(e))
+    };
     match target {
-        Target::Counts(counts) => counts.write(batch, &state).await?,
+        Target::Counts(counts) => counts.write(batch, &text(state)?).await?,
         Target::ClickHouse(tables) => {
-            let written = tables.write(batch).await?;
-            if let Some(first) = written.rejected.first() {
-                let what = format!(
-                    "ClickHouse would not take {} records; of the first it says: {}",
-                    written.rejected.len(),
-                    first.reason
-                );
-                return Err(Failure::job(what));
-            }
-            tables.note(&state).await?;
+            let rejected = tables.write(batch).await?.rejected;
+            rejected.iter().for_each(|rejected| tell(batch, rejected));
+            state.rejected += rejected.len() as u64;
+            tables.note(&text(state)?).await?;
         }
     }
     Ok(())
+}
+
+/// The rest goes on without it: the live table lacks it, too, and has it in quarantine.
+fn tell(batch: &[Delivery], rejected: &Rejected) {
+    let whose = match batch.get(rejected.index).map(|delivery| &delivery.record) {
+        Some(OutRecord::Identity(record)) => format!("{}/{}", record.source, record.id),
+        Some(OutRecord::Membership(record)) => format!("{}/{}", record.source, record.id),
+        Some(OutRecord::MembershipChange(_) | OutRecord::Count(_) | OutRecord::Watermark(_)) | None => {
+            "a record".to_owned()
+        }
+    };
+    eprintln!("ClickHouse would not take {whose}: {}", rejected.reason);
 }
 
 /// The sink's settings.
@@ -217,21 +242,34 @@ fn planned(part: &Archived) -> PlannedRebuild {
     }
 }
 
-/// What was so before the lake's history has been dropped since, or was never in it.
-fn refuse_forgotten(aside: &Aside, reader: &LakeReader) -> Result<(), Failure> {
+/// What was so before the lake's history has been dropped since, or was never in it; and what comes after its last listing is
+/// not in it yet.
+fn refuse_unknown(aside: &Aside, reader: &LakeReader) -> Result<(), Failure> {
+    let Some(asked_us) = aside.as_of_us else { return Ok(()) };
+    let lake = &aside.lake;
+    let wrong = |what: String, repair: String| Err(Failure::repairable(what, repair));
     let from_us = reader.history_from_us();
-    match aside.as_of_us {
-        Some(as_of) if as_of < from_us => {
-            let ms = u64::try_from(from_us).unwrap_or_default().div_ceil(1_000);
-            let oldest = Whence::Time(ms);
-            Err(Failure::repairable(
-                format!(
-                    "{} tells what was so from {oldest} on, and that is later than asked for",
-                    aside.lake
-                ),
-                format!("--as-of {oldest}, or later"),
-            ))
-        }
-        Some(_) | None => Ok(()),
+    if asked_us < from_us {
+        return wrong(
+            format!("{lake} tells what was so from {} on, and that is later than asked for", utc(from_us)),
+            format!("--as-of '{}', or later", utc(from_us)),
+        );
+    }
+    match reader.as_of().iter().min_by_key(|(_, at_us)| **at_us) {
+        None => wrong(
+            format!("{lake} doesn't say yet up to when it holds what was so"),
+            "ask again once the sink has run for some flush_age_ms, or leave --as-of out".to_owned(),
+        ),
+        Some((source, at_us)) if *at_us < asked_us => wrong(
+            format!(
+                "{lake} holds everything that {source} wrote up to {}, and that is earlier than asked for",
+                utc(*at_us)
+            ),
+            format!(
+                "--as-of '{}'; or ask again later: rollcall lake ls {lake} shows how far it is",
+                utc(*at_us)
+            ),
+        ),
+        Some(_) => Ok(()),
     }
 }

@@ -163,6 +163,20 @@ async fn a_lake_whose_progress_is_gone_goes_on_after_what_is_listed_unless_the_l
     assert!(fault.what.contains("past its retention"), "{fault}");
 }
 
+/// An idle platform says the time, and the lake notes it: nothing is missing up to then.
+#[tokio::test]
+async fn what_is_noted_of_a_source_goes_on() {
+    let mut world = listed(60).await;
+    let mut random = StdRng::seed_from_u64(9);
+    for _ in 0..60 {
+        world.write(&mut random).await;
+    }
+    assert!(world.run(100 * SHORT).await.is_none());
+    let noted = world.store.noted_us();
+    assert!(noted.last().is_some_and(|last| *last > 0), "{noted:?}");
+    assert!(noted.is_sorted(), "{noted:?}");
+}
+
 /// The log keeps what a dead store can't take, and nothing more is read meanwhile.
 #[tokio::test]
 async fn while_the_store_is_silent_nothing_more_is_read() {

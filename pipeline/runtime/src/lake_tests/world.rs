@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rollcall_kit::{FaultyLog, MemoryLimits, MemoryLog, samples};
 use rollcall_model::archive::Buffered;
 use rollcall_model::control::CONTROL_KEY;
-use rollcall_model::{Consumer, Fut, LogId, Opened, ReadRange, Record, WatermarkRecord};
+use rollcall_model::{Consumer, Fut, LogId, Opened, ReadRange, Record, SourceName, WatermarkRecord};
 use rollcall_roster::output::CheckPassed;
 use serde::Serialize;
 
@@ -38,6 +38,8 @@ struct File {
 #[derive(Default)]
 struct Inner {
     listed: BTreeMap<At, Vec<File>>,
+    /// What was noted of the source, and how far everything was listed then.
+    noted: Vec<(i64, BTreeMap<At, Seq>)>,
     uploaded: BTreeMap<Cut, Vec<Row>>,
     /// Steps until one fails.
     fuse: u64,
@@ -73,6 +75,11 @@ impl Store {
 
     pub(super) fn resets(&self) -> u64 {
         self.lock().resets
+    }
+
+    /// What was noted of the source.
+    pub(super) fn noted_us(&self) -> Vec<i64> {
+        self.lock().noted.iter().map(|(at_us, _)| *at_us).collect()
     }
 
     /// Takes the newest file of each list away.
@@ -180,10 +187,23 @@ impl Archive for MemoryArchive {
         })
     }
 
+    fn note<'a>(&'a mut self, as_of: &'a AsOf) -> Fut<'a, ()> {
+        Box::pin(async move {
+            self.store.step()?;
+            let mut inner = self.store.lock();
+            let last = |(at, files): (&At, &Vec<File>)| Some((*at, files.last()?.last));
+            let listed = inner.listed.iter().filter_map(last).collect();
+            inner.noted.push((as_of[&SourceName::from("core")], listed));
+            drop(inner);
+            self.store.step()
+        })
+    }
+
     fn reset<'a>(&'a mut self, _: &'a LogId) -> Fut<'a, ()> {
         Box::pin(async move {
             let mut inner = self.store.lock();
             inner.listed.clear();
+            inner.noted.clear();
             inner.resets += 1;
             Ok(())
         })
@@ -251,7 +271,9 @@ pub(super) struct World {
     pub(super) bounds: LakeBounds,
     writer: Option<Box<dyn Producer>>,
     seqs: BTreeMap<Partition, u64>,
-    written: BTreeSet<Row>,
+    /// With the time at which the source did it: a number of commits.
+    written: BTreeMap<Row, i64>,
+    now_us: i64,
     bad: usize,
 }
 
@@ -278,7 +300,8 @@ impl World {
             bounds,
             writer: None,
             seqs: BTreeMap::new(),
-            written: BTreeSet::new(),
+            written: BTreeMap::new(),
+            now_us: 0,
             bad: 0,
         }
     }
@@ -290,10 +313,11 @@ impl World {
         // Not every commit has records of every topic, or any at all.
         *seq += random.random_range(1..3);
         let seq = Seq(*seq);
+        self.now_us += 1;
         let (mut records, mut is_row) = (Vec::new(), Vec::new());
         for topic in TOPICS.iter().copied() {
             for _ in 0..random.random_range(0..5) {
-                let (key, value, row) = some(topic, seq, random);
+                let (key, value, row) = some((topic, partition), seq, self.now_us, random);
                 let bad = value.as_deref() == Some(b"bad".as_slice());
                 self.bad += usize::from(bad);
                 records.push(Record { topic, partition, key: key.into_bytes(), value, headers: Vec::new() });
@@ -311,7 +335,7 @@ impl World {
             let at = (topic, partition);
             let Some(place) = next.get_mut(&at) else { continue };
             if is_row {
-                self.written.insert((at, seq, place.offset));
+                self.written.insert((at, seq, place.offset), self.now_us);
             }
             place.offset += 1;
         }
@@ -364,7 +388,7 @@ impl World {
         task.run(Reporter::of_a_test(NAME))
     }
 
-    pub(super) fn written(&self) -> &BTreeSet<Row> {
+    pub(super) fn written(&self) -> &BTreeMap<Row, i64> {
         &self.written
     }
 
@@ -389,8 +413,15 @@ impl World {
                 }
             }
         }
+        for (as_of_us, listed) in &inner.noted {
+            let is_older = |(row, at_us): &(&Row, &i64)| *at_us <= as_of_us;
+            for (row, at_us) in self.written.iter().filter(is_older) {
+                let is_listed = listed.get(&row.0).is_some_and(|last| row.1 <= *last);
+                assert!(is_listed, "as of {as_of_us} {row:?} of {at_us} was not listed: {listed:?}");
+            }
+        }
         drop(inner);
-        assert_eq!(found, self.written);
+        assert_eq!(found, self.written.keys().copied().collect());
         let quarantine = self.log.records(Topic::Quarantine, Partition(0));
         let keys: BTreeSet<_> = quarantine.iter().map(|fetched| fetched.record.key.clone()).collect();
         assert_eq!(keys.len(), self.bad, "each bad record is in quarantine");
@@ -414,19 +445,19 @@ async fn is_at_rest(log: &MemoryLog) -> bool {
 }
 
 /// Key and value of a record, and whether it is one to keep.
-fn some(topic: Topic, seq: Seq, random: &mut StdRng) -> (String, Option<Vec<u8>>, bool) {
+fn some(
+    (topic, partition): At,
+    seq: Seq,
+    at_us: i64,
+    random: &mut StdRng,
+) -> (String, Option<Vec<u8>>, bool) {
     let key = format!("core/{}", random.random_range(0..6));
     match random.random_range(0..20) {
         0 => return (key, None, false),
         1 => return (key, Some(b"bad".to_vec()), false),
         2 => {
-            let record = WatermarkRecord {
-                source: "core".into(),
-                partition: Partition(0),
-                position: String::new(),
-                at_us: 1,
-                seq,
-            };
+            let record =
+                WatermarkRecord { source: "core".into(), partition, position: String::new(), at_us, seq };
             return (format!("{CONTROL_KEY}watermark/core"), bytes(&record), false);
         }
         3 => {

@@ -120,9 +120,6 @@ impl ArchiveReader for MemoryArchive {
     fn pin(&self) -> String {
         "1".to_owned()
     }
-    fn history_from_us(&self) -> i64 {
-        0
-    }
     fn holds(&self) -> &[Archived] {
         &self.holds
     }

@@ -96,18 +96,19 @@ async fn a_rebuild_from_the_lake_survives_being_killed() {
 /// New tables as it was at a time, and of one environment; and what can't be.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn new_tables_are_as_it_was_then() {
-    let (mut stage, _lake) = staged(63).await.unwrap();
+    let (mut stage, lake) = staged(63).await.unwrap();
     stage.churn(60).await.unwrap();
     let then = stage.assert_exact().await.unwrap();
     let images = images(&stage, "rollcall").await.unwrap();
     // Versions follow the platform's clock, or are a microsecond more each.
     tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     let now = stage.number("extract(epoch FROM clock_timestamp()) * 1e6").await.unwrap();
-    let as_of = stage.time_of(now / 1_000 * 1_000).await.unwrap();
+    let as_of = stage.time_of(now).await.unwrap();
     stage.churn(100).await.unwrap();
     let later = stage.assert_exact().await.unwrap();
     assert_ne!(later, then);
     Lake::wait_until_listed(&stage.worker).await.unwrap();
+    lake.wait_until_as_of("core", now).await.unwrap();
 
     let from = ["--from", "lake", "--as-of", &as_of];
     let plan =
@@ -134,6 +135,12 @@ async fn new_tables_are_as_it_was_then() {
     refused(&stage, &["rebuild", "counts", "--into", "counts_one", "--from", "lake"], 1, "DROP TABLE").await;
     refused(&stage, &["rebuild", "clickhouse", "--into", "one", "--from", "lake"], 1, "DROP DATABASE one")
         .await;
+    refused(&stage, &[&["rebuild", "clickhouse", "--into", "one"], &one[..]].concat(), 1, "has filled").await;
+    let early = ["--from", "lake", "--as-of", "2100-01-01T00:00:00Z"];
+    for what in ["clickhouse", "counts"] {
+        let words = [&["rebuild", what, "--into", "too_early"], &early[..]].concat();
+        refused(&stage, &words, 1, "holds everything that core wrote up to 20").await;
+    }
     let old = ["--from", "lake", "--as-of", "2020-01-01T00:00:00Z"];
     for what in ["clickhouse", "counts"] {
         let words = [&["rebuild", what, "--into", "too_old"], &old[..]].concat();
