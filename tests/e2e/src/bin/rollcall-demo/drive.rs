@@ -1,4 +1,4 @@
-//! What happens in the demo, in order: first load, traffic with counts as they move, verify.
+//! What happens in the demo, in order: first load, traffic with counts as they move, verify, the lake's files.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ const POLL: Duration = Duration::from_secs(1);
 const MOVED_MAX: usize = 4;
 /// How long the first load, and the catching up after the traffic, may take.
 const WAIT_SECONDS_MAX: u64 = 180;
-/// Runs it; whether `verify` found everything equal.
+/// Runs it; whether `verify` found everything equal, and `lake verify` every file whole.
 pub(crate) async fn drive(stage: &mut Stage, args: &Args, teller: &Teller) -> Result<bool, Failure> {
     stage.wait_until_ready().await?;
     first_load(stage, args, teller).await?;
@@ -26,7 +26,10 @@ pub(crate) async fn drive(stage: &mut Stage, args: &Args, teller: &Teller) -> Re
     teller.tell(&format!("the platform's count table has {} rows", before.len()));
     traffic(stage, args, teller, &counts, before).await?;
     caught_up(stage, &counts, teller).await?;
-    stage.run("verify").await
+    let equal = stage.run("verify").await?;
+    println!();
+    listed(stage, teller).await?;
+    Ok(stage.run("lake verify").await? && equal)
 }
 
 /// Waits until every roster has taken the whole backfill and judged it.
@@ -126,6 +129,23 @@ fn moved(before: &BTreeMap<(i32, i32), i32>, now: &BTreeMap<(i32, i32), i32>) ->
         .map(|((segment, environment), count, delta)| format!("{segment}/{environment}: {count} ({delta:+})"))
         .collect();
     format!("{all} counts moved, segment/environment {}", shown.join(", "))
+}
+
+/// Waits until everything decided is in files of the lake.
+async fn listed(stage: &mut Stage, teller: &Teller) -> Result<(), Failure> {
+    let began = Instant::now();
+    loop {
+        let status = stage.status().await?;
+        let lake = tasks(&status).find(|task| task["task"] == "sink/lake");
+        if lake.is_some_and(|lake| lake["state"] == "running" && lake["lag_records"] == 0) {
+            teller.tell("everything decided is in the lake's files");
+            return Ok(());
+        }
+        if began.elapsed() > Duration::from_secs(WAIT_SECONDS_MAX) {
+            return Err(format!("the lake is not done after {WAIT_SECONDS_MAX} s").into());
+        }
+        sleep(POLL).await;
+    }
 }
 
 /// Waits until everything written is counted.

@@ -4,7 +4,7 @@
 //! Postgres (25,000 identities), DynamoDB (25,000 items) ◀── the load ──┐
 //!     │                           │                                   │  this process starts all of it, shows counts as
 //!     ▼                           ▼                                   │  they move, runs `rollcall verify`, and stops
-//! `rollcall run` ─▶ ClickHouse, count rows ───────────────────────────┘  all of it
+//! `rollcall run` ─▶ ClickHouse, count rows, a lake ───────────────────┘  all of it
 //! ```
 //!
 //! With `--source postgres` or `dynamodb` all identities are in one of them; the catalog is in Postgres always. With
@@ -109,7 +109,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Whether `verify` found everything equal.
+/// Whether everything that it looked at in the end was right.
 async fn demo(args: &Args) -> Result<bool, Failure> {
     if args.stop {
         keep::stop()?;

@@ -237,8 +237,12 @@ impl Stage {
     pub(crate) async fn run(&self, command: &str) -> Result<bool, Failure> {
         println!("\n$ rollcall {command} --config {}", self.config().display());
         let mut child = Command::new(&self.binary);
-        let child =
-            child.arg("-c").arg(self.config()).arg(command).envs(edge::CREDENTIALS).stdin(Stdio::null());
+        let child = child
+            .arg("-c")
+            .arg(self.config())
+            .args(command.split(' '))
+            .envs(edge::CREDENTIALS)
+            .stdin(Stdio::null());
         Ok(child.status().await?.success())
     }
 
@@ -262,6 +266,8 @@ impl Stage {
             "members --segment 1 --environment 1 --limit 5",
             "explain --segment 1 --environment 1 --identity 1",
             "verify",
+            "lake ls",
+            "rebuild counts --from lake",
         ] {
             println!("  {rollcall} -c {config} {command}");
         }
@@ -344,7 +350,8 @@ fn topology(postgres: &str, at_edge: &str, log: &str, clickhouse: &str, http_por
          gates: {{ default: on, organisations: {{ {GATED_OFF}: off }} }}\n\
          sinks:\n  \
            clickhouse: {{ type: clickhouse, {clickhouse}, preset: flagsmith }}\n  \
-           counts: {{ type: counts, url: \"{postgres}\", preset: flagsmith }}\n\
+           counts: {{ type: counts, url: \"{postgres}\", preset: flagsmith }}\n  \
+           lake: {{ type: parquet, bucket: ./lake, flush_age_ms: 5000 }}\n\
          http: {{ listen: \"127.0.0.1:{http_port}\" }}\n"
     )
 }
