@@ -59,7 +59,7 @@ async fn postgres_18_ends_as_the_oracle_says() {
 }
 
 /// The same with the log on Kafka and three workers: killed, stopped and let go on as zombies, cut off from the broker,
-/// the broker itself restarted.
+/// the broker itself restarted. Then everything downstream is filled from the lake.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c08_three_workers_on_kafka_end_as_the_oracle_says() {
     let _stage = STAGE.lock().await;
@@ -75,6 +75,9 @@ async fn c08_three_workers_on_kafka_end_as_the_oracle_says() {
         .await
         .unwrap();
         scene.suffer(&FAULTS).await.unwrap();
+        scene.come_to_rest().await.unwrap();
+        scene.assert_exact().await.unwrap();
+        scene.rebuild_from_lake().await.unwrap();
         scene.come_to_rest().await.unwrap();
         scene.assert_exact().await.unwrap();
     }

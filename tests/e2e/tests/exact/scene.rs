@@ -190,6 +190,18 @@ impl Scene {
         worker.kill9().await
     }
 
+    /// Empties everything downstream and fills it from the lake, whichever worker has it.
+    pub(crate) async fn rebuild_from_lake(&mut self) -> Result<(), Failure> {
+        for what in ["store", "clickhouse", "counts"] {
+            let worker = &self.workers[0];
+            let (code, lines) = worker.ask(&["rebuild", what, "--from", "lake"]).await?;
+            assert_eq!(code, 0, "rebuild {what}: {lines:#?}\n{}", worker.log_tail());
+            let read = lines.iter().filter_map(|line| line["read"].as_u64()).max();
+            assert!(read > Some(0), "rebuild {what} read nothing of the lake: {lines:#?}");
+        }
+        Ok(())
+    }
+
     /// A failpoint, each in turn; those of the lake first.
     fn failpoint(&mut self, number: usize) -> String {
         let of_lake: &[&str] = if self.lake.is_some() { &LAKE_FAILPOINTS } else { &[] };
