@@ -196,8 +196,6 @@ impl Scene {
             let worker = &self.workers[0];
             let (code, lines) = worker.ask(&["rebuild", what, "--from", "lake"]).await?;
             assert_eq!(code, 0, "rebuild {what}: {lines:#?}\n{}", worker.log_tail());
-            let read = lines.iter().filter_map(|line| line["read"].as_u64()).max();
-            assert!(read > Some(0), "rebuild {what} read nothing of the lake: {lines:#?}");
         }
         Ok(())
     }
