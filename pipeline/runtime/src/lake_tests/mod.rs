@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::*;
 use crate::wiring::LakeBounds;
-use world::{NAME, PARTITIONS, World};
+use world::{NAME, PARTITIONS, PATIENCE, World};
 
 const HISTORIES: u64 = 300;
 /// Histories that run at one time: they mostly wait.
@@ -61,7 +61,8 @@ async fn at_rest(world: &mut World) {
 }
 
 async fn refused(world: &mut World) -> Fault {
-    let fault = world.rest().await.unwrap_or_else(|| panic!("it goes on"));
+    // Not until it rests: it rested before.
+    let fault = world.run(PATIENCE).await.unwrap_or_else(|| panic!("it goes on"));
     assert_eq!(fault.kind, FaultKind::Refused, "{fault}");
     fault
 }

@@ -22,7 +22,7 @@ const TOPICS: &[Topic] =
 const ROW_BYTES: u64 = 100;
 const LOOK: Duration = Duration::from_millis(2);
 /// How long anything that should happen may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A record of the log: its topic and partition, its commit, its offset.
 pub(super) type Row = (At, Seq, u64);
