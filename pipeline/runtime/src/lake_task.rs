@@ -331,7 +331,7 @@ impl Running {
 
     /// Of which of these everything that is decided was read. Asked after it was read: a commit of which a part was read is
     /// decided, so its end is below what is stable now.
-    async fn at_end(&self, of: &[At], reached: &BTreeMap<At, Place>) -> Result<BTreeSet<At>, Fault> {
+    async fn at_end(&mut self, of: &[At], reached: &BTreeMap<At, Place>) -> Result<BTreeSet<At>, Fault> {
         let mut ends = BTreeSet::new();
         for at in of {
             let stable = self.log.range(at.0, at.1).await?.stable;

@@ -52,7 +52,23 @@ async fn fill_by_itself(stage: &Stage, lake: &Lake) -> Result<(), Failure> {
     for table in ["members_by_segment", "members_by_identity"] {
         lake::query(clickhouse, "", &format!("INSERT INTO by_itself.{table} {select}")).await?;
     }
+    lake::query(clickhouse, "", "CREATE DATABASE at_first").await?;
+    lake::query(clickhouse, "", "CREATE TABLE at_first.members_by_segment AS rollcall.members_by_segment")
+        .await?;
+    let at_first = include_str!("../../../../schemas/clickhouse/lake/members_at_first.sql");
+    let copy = lake.copy("memberships")?;
+    let select = at_first.replace("{from}", &lake::files_of(copy.path()));
+    lake::query(clickhouse, "", &format!("INSERT INTO at_first.members_by_segment {select}")).await?;
     Ok(())
+}
+
+/// Who is in what in a database, and since when.
+async fn members_of(stage: &Stage, database: &str) -> Result<String, Failure> {
+    let sql = format!(
+        "SELECT segment_id, environment_id, platform_environment_id, id, since, source, partition, log_id \
+         FROM {database}.members_by_segment FINAL WHERE is_deleted = 0 ORDER BY ALL FORMAT JSONCompactEachRow"
+    );
+    lake::query(&stage.clickhouse, "", &sql).await
 }
 
 /// What readers of a database see, row by row.
@@ -96,6 +112,11 @@ async fn others_read_what_the_tables_say() {
         assert_eq!(found, expected);
     }
     assert_eq!(by_itself.len(), by_the_sink.len());
+    assert_eq!(
+        members_of(&stage, "at_first").await.unwrap(),
+        members_of(&stage, "rollcall").await.unwrap(),
+        "from sets alone"
+    );
 
     let before = read("duckdb", &lake.path());
     for _ in 0..2 {
