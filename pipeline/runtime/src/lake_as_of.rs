@@ -105,8 +105,8 @@ mod tests {
         for n in 1..=100_000 {
             as_of.take(&mark(0, n, n as i64));
         }
-        assert!(as_of.by_source["core"][&Partition(0)].waiting.len() <= WAITING_MAX);
+        assert!(as_of.by_source[&SourceName::from("core")][&Partition(0)].waiting.len() <= WAITING_MAX);
         as_of.listed(Partition(0), Seq(99_999));
-        assert!(as_of.as_of()["core"] > 1);
+        assert!(as_of.as_of()[&SourceName::from("core")] > 1);
     }
 }

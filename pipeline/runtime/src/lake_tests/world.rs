@@ -414,7 +414,7 @@ impl World {
             }
         }
         for (as_of_us, listed) in &inner.noted {
-            let is_older = |(row, at_us): &(&Row, &i64)| *at_us <= as_of_us;
+            let is_older = |(_, at_us): &(&Row, &i64)| *at_us <= as_of_us;
             for (row, at_us) in self.written.iter().filter(is_older) {
                 let is_listed = listed.get(&row.0).is_some_and(|last| row.1 <= *last);
                 assert!(is_listed, "as of {as_of_us} {row:?} of {at_us} was not listed: {listed:?}");
