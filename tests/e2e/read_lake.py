@@ -22,7 +22,7 @@ def by_duckdb(files):
     import duckdb
 
     def rows(table):
-        return duckdb.sql("SELECT count(*) FROM read_parquet($f)", params={"f": files[table]}).fetchone()[0]
+        return duckdb.sql("SELECT count(*) FROM read_parquet($f)", params={"f": files[table]}).fetchall()[0][0]
 
     living = duckdb.sql(
         """SELECT environment_id, id, identifier, traits FROM read_parquet($f)
