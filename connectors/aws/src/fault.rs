@@ -128,7 +128,11 @@ fn refusal(doing: &str, action: &str, resource: &str, said: &Said) -> Fault {
         | "InternalError"
         | "ServiceUnavailable"
         | "ServiceUnavailableException"
-        | "TransactionInProgressException" => Fault::retry(what),
+        | "TransactionInProgressException"
+        | "RequestTimeout"
+        | "IncompleteBody"
+        | "BadDigest"
+        | "OperationAborted" => Fault::retry(what),
         _ if said.status.is_some_and(|status| status >= 500) => Fault::retry(what),
         _ => Fault::config(what),
     }

@@ -58,7 +58,7 @@ pub struct ListedPartition {
 /// # Errors
 /// A [`Fault`] when it can't be read, or there is none.
 pub async fn list(config: &LakeConfig) -> Result<Vec<ListedTable>, Fault> {
-    let tables = Tables::new(Box::pin(Objects::open(config)).await?);
+    let tables = Tables::new(Box::pin(Objects::look(config)).await?);
     let mut listed = Vec::new();
     for (_, newest) in newest_of_all(config, &tables).await? {
         listed.extend(newest.as_ref().map(table));

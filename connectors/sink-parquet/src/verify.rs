@@ -109,7 +109,7 @@ pub async fn verify(
     config: &LakeConfig,
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<VerifyReport, Fault> {
-    let objects = Box::pin(Objects::open(config)).await?;
+    let objects = Box::pin(Objects::look(config)).await?;
     let tables = Tables::new(objects.clone());
     let spool = Spool::make(&config.spool, "verify-")?;
     let mut walk = Walk { config, objects, tables, spool, report: VerifyReport::default() };

@@ -50,7 +50,7 @@ impl Compaction<'_> {
         if !strays.is_empty() {
             let change = self.tables.change(table.name, None, |current| {
                 let current = current.ok_or_else(|| vanished(table))?;
-                Ok(current.retire_strays(&strays, limits.now_us))
+                Ok(current.retire_strays(&strays, self.now_us(limits)))
             });
             Box::pin(change).await?;
         }
@@ -61,7 +61,7 @@ impl Compaction<'_> {
     async fn retired(&self, table: &LakeTable, limits: &Limits) -> Result<u64, Fault> {
         let doom = self.tables.change(table.name, None, |current| {
             let current = current.ok_or_else(|| vanished(table))?;
-            Ok(current.doom(limits.readers_until_us, limits.now_us))
+            Ok(current.doom(limits.readers_until_us, self.now_us(limits)))
         });
         let Some(newest) = Box::pin(doom).await? else { return Ok(0) };
         let doomed = newest.manifest.retired.iter().filter(|retired| retired.doomed);
@@ -72,7 +72,7 @@ impl Compaction<'_> {
         if !doomed.is_empty() {
             let forget = self.tables.change(table.name, Some(newest.number), |current| {
                 let current = current.ok_or_else(|| vanished(table))?;
-                Ok(current.forget(&doomed, limits.now_us))
+                Ok(current.forget(&doomed, self.now_us(limits)))
             });
             Box::pin(forget).await?;
         }

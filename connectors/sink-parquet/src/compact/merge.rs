@@ -7,7 +7,7 @@
 //!                         └─ the pick before it goes, if this row replaced it long enough ago
 //! ```
 //!
-//! Memory is a batch per reader and one batch of picks, however long the files are. What a pass over some of the files
+//! Memory is a batch per reader, the picks and the batches that they lie in, however long the files are. What a pass over some of the files
 //! drops, a pass over all of them would have dropped: a row goes because of one other row that stays or is replaced
 //! itself by one that does.
 
@@ -27,6 +27,8 @@ use crate::rows::{Order, numbers};
 
 /// Rows that are written together.
 const PICKS_MAX: usize = 4_096;
+/// Batches that their rows may lie in. Where nearly every row is replaced, many batches have few that stay.
+const BATCHES_MAX: usize = 64;
 
 /// How files are merged.
 #[derive(Clone, Copy, Debug)]
@@ -163,7 +165,8 @@ impl<'a> Output<'a> {
         };
         reader.slot = Some((self.writes, slot));
         self.picks.push((slot, reader.at));
-        if self.picks.len() > PICKS_MAX { self.write_some() } else { Ok(()) }
+        let is_much = self.picks.len() > PICKS_MAX || self.batches.len() > BATCHES_MAX;
+        if is_much { self.write_some() } else { Ok(()) }
     }
 
     /// Writes all picks but the last, which may still be replaced.

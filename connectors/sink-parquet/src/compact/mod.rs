@@ -18,6 +18,7 @@ mod merge;
 mod plan;
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use rollcall_columns::LakeTable;
 use rollcall_model::{Fault, Partition};
@@ -125,6 +126,7 @@ struct Compaction<'a> {
     config: &'a LakeConfig,
     objects: Objects,
     tables: Tables,
+    began: Instant,
 }
 
 impl<'a> Compaction<'a> {
@@ -134,7 +136,7 @@ impl<'a> Compaction<'a> {
         // An answer of the store says what time it is there.
         newest_of_all(config, &tables).await?;
         clocks_agree(config, objects.ahead_us().unwrap_or_default())?;
-        Ok(Self { config, objects, tables })
+        Ok(Self { config, objects, tables, began: Instant::now() })
     }
 
     fn limits(&self) -> Limits {
@@ -148,6 +150,12 @@ impl<'a> Compaction<'a> {
             file_bytes: FILE_BYTES,
             fan_in: FAN_IN_MAX,
         }
+    }
+
+    /// The time now: what is retired hours after the beginning stays for the whole grace all the same.
+    fn now_us(&self, limits: &Limits) -> i64 {
+        let elapsed_us = i64::try_from(self.began.elapsed().as_micros()).unwrap_or(i64::MAX);
+        limits.now_us.saturating_add(elapsed_us)
     }
 
     async fn run(
@@ -223,7 +231,7 @@ impl<'a> Compaction<'a> {
             if is_done {
                 return Ok(None);
             }
-            let mut next = current.replace(&old, range, new, limits.now_us)?;
+            let mut next = current.replace(&old, range, new, self.now_us(limits))?;
             next.schema_version = next.schema_version.max(table.schema.version);
             if limits.dropped_until(table).is_some() {
                 next.history_from_us = next.history_from_us.max(limits.history_from_us);
@@ -293,7 +301,7 @@ impl<'a> Compaction<'a> {
             if !files.iter().all(|file| current.files.contains(file)) {
                 return Ok(None);
             }
-            current.drop_until(range.partition, range.last_seq, limits.now_us).map(Some)
+            current.drop_until(range.partition, range.last_seq, self.now_us(limits)).map(Some)
         });
         Box::pin(change).await.map(drop)
     }

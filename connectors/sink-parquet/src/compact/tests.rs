@@ -160,9 +160,10 @@ async fn what_was_replaced_goes_when_the_grace_is_over_and_not_before() {
     assert_eq!(cleaned, Cleaned::default());
     assert!(old.iter().all(|file| there(&file.object)), "a reader may still need them");
     let later = |readers_until_us| Limits { now_us: 20 * HOUR_US, readers_until_us, ..limits(0) };
-    let (_, cleaned) = run(&config, &later(10 * HOUR_US - 1)).await;
-    assert_eq!(cleaned, Cleaned::default());
+    // The grace begins when they were listed no more, which is later than the compaction began.
     let (_, cleaned) = run(&config, &later(10 * HOUR_US)).await;
+    assert_eq!(cleaned, Cleaned::default());
+    let (_, cleaned) = run(&config, &later(11 * HOUR_US)).await;
     assert_eq!(cleaned.objects, 3);
     assert!(!old.iter().any(|file| there(&file.object)));
     let manifest = newest(&config, "identities").await;
@@ -195,7 +196,7 @@ async fn what_a_killed_compaction_left_is_removed_and_what_a_sink_may_still_list
     let tomorrow = now_us + 25 * HOUR_US;
     let (_, cleaned) = run(&config, &Limits { now_us: tomorrow, ..limits(0) }).await;
     assert_eq!((cleaned.strays, cleaned.objects, merged.exists()), (1, 0, true));
-    let limits = Limits { now_us: tomorrow + HOUR_US, readers_until_us: tomorrow, ..limits(0) };
+    let limits = Limits { now_us: tomorrow + HOUR_US, readers_until_us: tomorrow + HOUR_US / 2, ..limits(0) };
     let (_, cleaned) = run(&config, &limits).await;
     assert!(cleaned.objects >= 1, "{cleaned:?}");
     assert_eq!((merged.exists(), waiting.exists(), foreign.exists()), (false, true, true));

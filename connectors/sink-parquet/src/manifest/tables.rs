@@ -150,7 +150,10 @@ impl<S: ManifestStore> Tables<S> {
                 }
             }
             let number = newest.map_or(1, |newest| newest.number + 1);
-            if self.put(table, number, &manifest).await? == Put::Written {
+            // One of this number may have been, and be removed: of who slept for longer than the grace of readers.
+            if self.put(table, number, &manifest).await? == Put::Written
+                && self.highest(table, Some(number)).await? == Some(number)
+            {
                 return Ok(Some(Numbered { number, manifest }));
             }
             tracing::debug!(table, number, "another manifest came first");

@@ -41,6 +41,11 @@ impl Folder {
         Ok(Self { ahead_us, ..folder })
     }
 
+    /// To read it: nothing is made, nothing written.
+    pub(super) fn look(root: &Path) -> Self {
+        Self { root: root.to_owned(), ahead_us: 0 }
+    }
+
     pub(super) fn name(&self, key: &str) -> String {
         self.root.join(key).display().to_string()
     }
@@ -100,10 +105,12 @@ impl Folder {
 
     fn put(&self, key: &str, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<Put> {
         let path = self.root.join(key);
-        if path.try_exists()? {
-            return Ok(Put::AlreadyThere);
-        }
         let folder = path.parent().unwrap_or(&self.root);
+        // Whoever gave it that name may have been killed before it was durable.
+        let there = || sync_folder(folder).map(|()| Put::AlreadyThere);
+        if path.try_exists()? {
+            return there();
+        }
         self.make(folder)?;
         let mut file = unfinished(folder)?;
         fill(file.as_file_mut())?;
@@ -113,22 +120,21 @@ impl Folder {
                 sync_folder(folder)?;
                 Ok(Put::Written)
             }
-            Err(taken) if taken.error.kind() == io::ErrorKind::AlreadyExists => Ok(Put::AlreadyThere),
+            Err(taken) if taken.error.kind() == io::ErrorKind::AlreadyExists => there(),
             Err(failed) => Err(failed.error),
         }
     }
 
     /// Makes a folder within ours, each step durable.
     fn make(&self, folder: &Path) -> io::Result<()> {
-        if folder.is_dir() || folder == self.root {
+        if folder == self.root {
             return Ok(());
         }
         let above = folder.parent().unwrap_or(&self.root);
         self.make(above)?;
         match fs::create_dir(folder) {
-            Ok(()) => sync_folder(above),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            Err(error) => Err(error),
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            Ok(()) | Err(_) => sync_folder(above),
         }
     }
 

@@ -85,6 +85,14 @@ impl Objects {
         })
     }
 
+    /// Opens it to be read: where there is no folder, none is made.
+    pub(crate) async fn look(config: &LakeConfig) -> Result<Self, Fault> {
+        match &config.location {
+            Location::Bucket { .. } => Self::open(config).await,
+            Location::Folder(path) => Ok(Self::Folder(Folder::look(path))),
+        }
+    }
+
     /// What people call it: `s3://bucket/prefix/key`, or a path.
     pub(crate) fn name(&self, key: &str) -> String {
         match self {
@@ -115,16 +123,16 @@ impl Objects {
 
     async fn same_size(&self, key: &str, file: &Path) -> Result<(), Fault> {
         let local = tokio::fs::metadata(file).await.map_err(|e| spool_fault(file, e))?.len();
-        let there = self.head(key).await?.map(|object| object.bytes);
-        if there == Some(local) {
-            return Ok(());
+        let name = self.name(key);
+        match self.head(key).await?.map(|object| object.bytes) {
+            Some(there) if there == local => Ok(()),
+            Some(there) => Err(Fault::refused(format!(
+                "{name} is named by its content, which has {local} bytes, but is {there} bytes: something else changed it"
+            ))
+            .repair(format!("see who writes there, and remove it: it is made again; {name}"))),
+            // A compaction took it for a stray.
+            None => Err(Fault::retry(format!("{name} was there and is gone"))),
         }
-        let (name, there) =
-            (self.name(key), there.map_or_else(|| "gone".to_owned(), |n| format!("{n} bytes")));
-        Err(Fault::refused(format!(
-            "{name} is named by its content, which has {local} bytes, but is {there}: something else changed it"
-        ))
-        .repair(format!("see who writes there, and remove it: it is made again; {name}")))
     }
 
     /// Reads a small object; `None` where there is none.

@@ -37,6 +37,8 @@ const VERIFY: &str = "rollcall lake verify names every file that is missing or d
 /// Reads a lake at one moment.
 #[derive(Debug)]
 pub struct LakeReader {
+    /// The sink's name in the topology.
+    name: String,
     objects: Objects,
     spool: Spool,
     log_id: LogId,
@@ -94,7 +96,7 @@ impl LakeReader {
     /// # Errors
     /// A [`Fault`]: `Refused` when there is no lake, or the moment is past; what the store says.
     pub async fn open(config: &LakeConfig, pin: Option<&str>) -> Result<Self, Fault> {
-        let objects = Box::pin(Objects::open(config)).await?;
+        let objects = Box::pin(Objects::look(config)).await?;
         let tables = Tables::new(objects.clone());
         let pinned = match pin {
             Some(pin) => at_pin(config, &tables, pin).await?,
@@ -109,7 +111,8 @@ impl LakeReader {
         let spool = Spool::make(&config.spool, "read-")?;
         let counts = pinned.get(&Topic::SegmentCounts);
         let as_of = counts.map(|numbered| numbered.manifest.as_of_us.clone()).unwrap_or_default();
-        Ok(Self { objects, spool, log_id, tables: pinned, as_of, holds, open: None })
+        let name = config.name.clone();
+        Ok(Self { name, objects, spool, log_id, tables: pinned, as_of, holds, open: None })
     }
 
     /// Since when it can tell how it was, in microseconds since 1970: an earlier `as_of_us` misses what was dropped.
@@ -156,8 +159,10 @@ impl LakeReader {
         let mut open = match self.open.take() {
             Some(open) if open.at == at && open.next == from => open,
             Some(_) | None => {
-                let batches =
-                    open_file(self.objects.clone(), self.spool.file(0), table, file, from.row).await?;
+                let (objects, path) = (self.objects.clone(), self.spool.file(0));
+                let Some(batches) = open_file(objects, path, table, &file, from.row).await? else {
+                    return Err(self.gone(table, &file).await);
+                };
                 Open { at, next: from, batches, rest: None }
             }
         };
@@ -184,6 +189,21 @@ impl LakeReader {
         Ok(ArchivePage { deliveries, next })
     }
 
+    /// What it means that a file is not there: a compaction has removed it, or somebody else has.
+    async fn gone(&self, table: &LakeTable, file: &ListedFile) -> Fault {
+        let name = self.objects.name(&file.object);
+        let newest = match Box::pin(Tables::new(self.objects.clone()).newest(table.name, None)).await {
+            Ok(newest) => newest,
+            Err(fault) => return fault,
+        };
+        let is_listed = newest.is_some_and(|newest| newest.manifest.files.contains(file));
+        if is_listed {
+            return Fault::refused(format!("{name} is listed and not there")).repair(VERIFY);
+        }
+        let what = format!("{name} is gone: a compaction removed it after the grace of readers");
+        Fault::refused(what).repair(begin_again(&self.name))
+    }
+
     fn end_of_file(
         &mut self,
         at: (Topic, Partition),
@@ -195,28 +215,32 @@ impl LakeReader {
     }
 }
 
-/// The file at a cursor, downloaded and compared with its line of the manifest.
+fn begin_again(name: &str) -> String {
+    format!("begin again; a longer sinks.{name}.reader_grace_minutes leaves more time")
+}
+
+/// The file at a cursor, downloaded and compared with its line of the manifest; `None` when it isn't there.
 async fn open_file(
     objects: Objects,
     path: PathBuf,
     table: &'static LakeTable,
-    file: ListedFile,
+    file: &ListedFile,
     row: u64,
-) -> Result<FileReader, Fault> {
+) -> Result<Option<FileReader>, Fault> {
     let name = objects.name(&file.object);
     if Box::pin(objects.download(&file.object, &path)).await?.is_none() {
-        return Err(Fault::refused(format!("{name} is listed and not there")).repair(VERIFY));
+        return Ok(None);
     }
+    let (bytes, sha256) = (file.bytes, file.sha256.clone());
     let opened = tokio::task::spawn_blocking(move || {
-        let opened =
-            check_file(&path, file.bytes, &file.sha256).and_then(|()| FileReader::open_at(&path, table, row));
+        let opened = check_file(&path, bytes, &sha256).and_then(|()| FileReader::open_at(&path, table, row));
         // Who has it open reads on; what stays goes with the spool.
         let _removed = std::fs::remove_file(&path);
         opened.map_err(|fault| (fault, path))
     });
     let opened =
         opened.await.map_err(|e| Fault::bug("opening a file of the lake panicked").from_source(e))?;
-    opened.map_err(|(fault, path)| match fault.kind {
+    opened.map(Some).map_err(|(fault, path)| match fault.kind {
         FaultKind::Refused => {
             Fault::refused(fault.message().replace(&path.display().to_string(), &name)).repair(VERIFY)
         }
@@ -251,7 +275,7 @@ async fn at_pin(config: &LakeConfig, tables: &Tables, pin: &str) -> Result<BTree
                 "manifest {number} of {} is gone from the lake at {}: a compaction removed it after the grace of readers",
                 table.name, config.location
             ))
-            .repair(format!("begin again; a longer sinks.{}.reader_grace_minutes leaves more time", config.name))
+            .repair(begin_again(&config.name))
         })?;
         pinned.insert(topic, Numbered { number, manifest });
     }

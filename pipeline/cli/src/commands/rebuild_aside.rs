@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 use rollcall_model::archive::{ArchiveFilter, ArchiveReader, Archived};
 use rollcall_model::time::utc;
-use rollcall_model::{Delivery, Fault, OutRecord, Rejected, Topic};
+use rollcall_model::{Delivery, Fault, OutRecord, Rejected, SourceName, Topic};
 use rollcall_runtime::Reading;
 use rollcall_runtime::topology::{ClickHouseUrl, SinkConfig};
 use rollcall_sink_clickhouse::NewTables;
@@ -66,13 +66,16 @@ pub(super) async fn execute(aside: &Aside, asking: &Asking, plan: bool) -> Resul
     let output = asking.output;
     let config = lake(&asking.settings, Some(&aside.lake))?;
     let kind = Kind::of(aside, &asking.settings)?;
+    // One that was taken out of the topology says nothing new, and holds nobody back.
+    let topology = asking.settings.topology()?;
+    let sources: Vec<SourceName> = topology.sources.keys().map(|name| name.as_str().into()).collect();
     let topics: &[Topic] = match kind {
         Kind::ClickHouse(_) => &MIRROR,
         Kind::Counts(_) => &COUNTED,
     };
     if plan {
         let reader = Box::pin(LakeReader::open(&config, None)).await?;
-        refuse_unknown(aside, &reader)?;
+        refuse_unknown(aside, &reader, &sources)?;
         show(output, &parts(&reader, topics).iter().map(planned).collect::<Vec<_>>())?;
         let what = match kind {
             Kind::ClickHouse(_) => "a new database of ClickHouse",
@@ -93,7 +96,7 @@ pub(super) async fn execute(aside: &Aside, asking: &Asking, plan: bool) -> Resul
     let mut state = match known {
         Some(state) => state,
         None => {
-            refuse_unknown(aside, &reader)?;
+            refuse_unknown(aside, &reader, &sources)?;
             let reading = Reading::of(&aside.lake, &reader, &parts(&reader, topics));
             State { reading, rejected: 0 }
         }
@@ -244,7 +247,7 @@ fn planned(part: &Archived) -> PlannedRebuild {
 
 /// What was so before the lake's history has been dropped since, or was never in it; and what comes after its last listing is
 /// not in it yet.
-fn refuse_unknown(aside: &Aside, reader: &LakeReader) -> Result<(), Failure> {
+fn refuse_unknown(aside: &Aside, reader: &LakeReader, sources: &[SourceName]) -> Result<(), Failure> {
     let Some(asked_us) = aside.as_of_us else { return Ok(()) };
     let lake = &aside.lake;
     let wrong = |what: String, repair: String| Err(Failure::repairable(what, repair));
@@ -255,21 +258,25 @@ fn refuse_unknown(aside: &Aside, reader: &LakeReader) -> Result<(), Failure> {
             format!("--as-of '{}', or later", utc(from_us)),
         );
     }
-    match reader.as_of().iter().min_by_key(|(_, at_us)| **at_us) {
-        None => wrong(
-            format!("{lake} doesn't say yet up to when it holds what was so"),
-            "ask again once the sink has run for some flush_age_ms, or leave --as-of out".to_owned(),
-        ),
-        Some((source, at_us)) if *at_us < asked_us => wrong(
-            format!(
-                "{lake} holds everything that {source} wrote up to {}, and that is earlier than asked for",
-                utc(*at_us)
-            ),
-            format!(
-                "--as-of '{}'; or ask again later: rollcall lake ls {lake} shows how far it is",
-                utc(*at_us)
-            ),
-        ),
-        Some(_) => Ok(()),
+    for source in sources {
+        match reader.as_of().get(source) {
+            Some(at_us) if *at_us >= asked_us => {}
+            Some(at_us) => {
+                return wrong(
+                    format!(
+                        "{lake} holds everything that {source} wrote up to {}, and that is earlier than asked for",
+                        utc(*at_us)
+                    ),
+                    format!("ask again later, or for that time: --as-of '{}'", utc(*at_us)),
+                );
+            }
+            None => {
+                return wrong(
+                    format!("{lake} doesn't say yet up to when it holds what {source} wrote"),
+                    "ask again when the sink has run for some flush_age_ms, or leave --as-of out".to_owned(),
+                );
+            }
+        }
     }
+    Ok(())
 }

@@ -52,8 +52,9 @@ pub const LAKE_TABLES: [LakeTable; 4] = [
         topic: Topic::Identities,
         name: "identities",
         schema: identities::SCHEMA,
-        sort: &["environment_id", "id", "inserted_at"],
-        key: &["environment_id", "id"],
+        // Two sources may have the same id where an environment is known of neither.
+        sort: &["environment_id", "id", "source", "inserted_at"],
+        key: &["environment_id", "id", "source"],
         version: "inserted_at",
         event: None,
     },

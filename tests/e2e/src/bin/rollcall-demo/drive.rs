@@ -27,6 +27,9 @@ pub(crate) async fn drive(stage: &mut Stage, args: &Args, teller: &Teller) -> Re
     traffic(stage, args, teller, &counts, before).await?;
     caught_up(stage, &counts, teller).await?;
     let equal = stage.run("verify").await?;
+    if !stage.has_lake() {
+        return Ok(equal);
+    }
     println!();
     listed(stage, teller).await?;
     Ok(stage.run("lake verify").await? && equal)

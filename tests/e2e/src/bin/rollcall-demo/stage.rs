@@ -41,6 +41,7 @@ pub(crate) struct Stage {
     clickhouse_url: String,
 }
 
+const LAKE: &str = "  lake: { type: parquet, bucket: ./lake, flush_age_ms: 5000 }\n";
 /// Workers that share a Kafka.
 const WORKERS: usize = 3;
 
@@ -93,7 +94,9 @@ impl Stage {
             ),
         };
         let at_edge = edge.as_ref().map_or_else(String::new, EdgeServer::source);
-        let text = topology(&url(&postgres), &at_edge, &log, &clickhouse, http_port);
+        // A folder is one machine's, so workers that share a Kafka need a bucket.
+        let lake = if servers.is_none() { LAKE } else { "" };
+        let text = topology(&url(&postgres), &at_edge, (&log, lake), &clickhouse, http_port);
         std::fs::write(folder.path().join("topology.yaml"), text)?;
         let config = folder.path().join("topology.yaml");
         teller.tell(&format!("rollcall setup --config {}", config.display()));
@@ -190,6 +193,11 @@ impl Stage {
         Ok(None)
     }
 
+    /// Whether there is one: workers on a Kafka have none.
+    pub(crate) fn has_lake(&self) -> bool {
+        self.servers.is_none()
+    }
+
     pub(crate) fn config(&self) -> PathBuf {
         self.folder.path().join("topology.yaml")
     }
@@ -266,10 +274,12 @@ impl Stage {
             "members --segment 1 --environment 1 --limit 5",
             "explain --segment 1 --environment 1 --identity 1",
             "verify",
-            "lake ls",
-            "rebuild counts --from lake",
         ] {
             println!("  {rollcall} -c {config} {command}");
+        }
+        if self.has_lake() {
+            println!("  {rollcall} -c {config} lake ls");
+            println!("  {rollcall} -c {config} rebuild counts --from lake");
         }
         if self.edge.is_some() {
             let [(id, key), (secret, value)] = edge::CREDENTIALS;
@@ -340,7 +350,13 @@ fn binary() -> Result<PathBuf, Failure> {
         .into())
 }
 
-fn topology(postgres: &str, at_edge: &str, log: &str, clickhouse: &str, http_port: u16) -> String {
+fn topology(
+    postgres: &str,
+    at_edge: &str,
+    (log, lake): (&str, &str),
+    clickhouse: &str,
+    http_port: u16,
+) -> String {
     format!(
         "rollcall: 1\n\
          log: {log}\n\
@@ -350,8 +366,8 @@ fn topology(postgres: &str, at_edge: &str, log: &str, clickhouse: &str, http_por
          gates: {{ default: on, organisations: {{ {GATED_OFF}: off }} }}\n\
          sinks:\n  \
            clickhouse: {{ type: clickhouse, {clickhouse}, preset: flagsmith }}\n  \
-           counts: {{ type: counts, url: \"{postgres}\", preset: flagsmith }}\n  \
-           lake: {{ type: parquet, bucket: ./lake, flush_age_ms: 5000 }}\n\
+           counts: {{ type: counts, url: \"{postgres}\", preset: flagsmith }}\n\
+         {lake}\
          http: {{ listen: \"127.0.0.1:{http_port}\" }}\n"
     )
 }
