@@ -190,7 +190,7 @@ impl LakeReader {
     }
 
     /// What it means that a file is not there: a compaction has removed it, or somebody else has.
-    async fn gone(&self, table: &LakeTable, file: &ListedFile) -> Fault {
+    async fn gone(&mut self, table: &LakeTable, file: &ListedFile) -> Fault {
         let name = self.objects.name(&file.object);
         let newest = match Box::pin(Tables::new(self.objects.clone()).newest(table.name, None)).await {
             Ok(newest) => newest,

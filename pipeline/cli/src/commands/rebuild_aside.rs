@@ -68,7 +68,7 @@ pub(super) async fn execute(aside: &Aside, asking: &Asking, plan: bool) -> Resul
     let kind = Kind::of(aside, &asking.settings)?;
     // One that was taken out of the topology says nothing new, and holds nobody back.
     let topology = asking.settings.topology()?;
-    let sources: Vec<SourceName> = topology.sources.keys().map(|name| name.as_str().into()).collect();
+    let sources: Vec<SourceName> = topology.sources.keys().cloned().collect();
     let topics: &[Topic] = match kind {
         Kind::ClickHouse(_) => &MIRROR,
         Kind::Counts(_) => &COUNTED,
