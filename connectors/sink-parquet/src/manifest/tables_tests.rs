@@ -107,6 +107,31 @@ async fn the_highest_number_is_the_truth() {
     assert_eq!(tables.numbered(TABLE, 12).await.unwrap(), None);
 }
 
+/// One that slept for so long that the number it was about to take had been taken and removed.
+#[tokio::test]
+async fn a_number_that_was_given_and_removed_is_not_given_again() {
+    let store = Store::default();
+    let tables = Tables::new(store.clone());
+    append(&tables, addition(0, 1, 1)).await.unwrap();
+    let mut slept = false;
+    let ours = addition(1, 1, 4);
+    let made = tables.change(TABLE, None, |current| {
+        let next = current.unwrap().append(std::slice::from_ref(&ours), 2);
+        if !std::mem::replace(&mut slept, true) {
+            let mut objects = store.objects.lock().unwrap();
+            for number in 3..=5 {
+                let other = current.unwrap().append(&[addition(0, 2, number)], 2).unwrap().unwrap();
+                objects.insert(key_of(TABLE, number), other.text().unwrap().into());
+            }
+        }
+        next
+    });
+    let made = made.await.unwrap().unwrap();
+    assert_eq!(made.number, 6);
+    assert_eq!(made.manifest.covered(Partition(0)).seq, Seq(5), "what the others did stands");
+    assert_eq!(made.manifest.covered(Partition(1)).seq, Seq(4));
+}
+
 #[tokio::test]
 async fn a_put_that_fails_before_or_after_it_was_done_lists_a_cut_once() {
     for faults in [

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rollcall_model::FaultKind;
+use rollcall_model::archive::Archive as _;
 use tempfile::TempDir;
 
 use super::*;
 use crate::compact::compact;
-use crate::test_kit::{count, cut, identity, in_folder, keep, newest, prepared, says, take};
+use crate::test_kit::{count, cut, identity, in_folder, keep, log, newest, prepared, says, take};
 use rollcall_model::{OutRecord, Seq, Version};
 
 const AT: (Topic, Partition) = (Topic::Identities, Partition(0));
@@ -129,6 +130,20 @@ async fn a_file_that_is_gone_or_altered_is_named() {
     std::fs::remove_file(&path).unwrap();
     let fault = reader.read(AT, second, &ArchiveFilter::default()).await.unwrap_err();
     says(&fault, FaultKind::Refused, &files[1].object, "rollcall lake verify");
+    // Listed no more: nobody damaged anything.
+    prepared(&config).await.reset(&log()).await.unwrap();
+    let fault = reader.read(AT, second, &ArchiveFilter::default()).await.unwrap_err();
+    says(&fault, FaultKind::Refused, "after the grace of readers", "begin again");
+}
+
+/// Whoever only looks makes nothing, wherever he looks.
+#[tokio::test]
+async fn a_place_that_is_no_lake_is_left_as_it_is() {
+    let folder = TempDir::new().unwrap();
+    let config = in_folder(&folder.path().join("mistyped"));
+    let fault = LakeReader::open(&config, None).await.unwrap_err();
+    says(&fault, FaultKind::Refused, "there is no lake at", "correct its bucket");
+    assert!(!folder.path().join("mistyped").exists());
 }
 
 #[tokio::test]
