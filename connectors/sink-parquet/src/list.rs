@@ -28,7 +28,7 @@ pub struct ListedTable {
     pub schema_version: u32,
     /// Since when it can tell what was so.
     pub history_from_us: i64,
-    /// Of `segment_counts`: up to when the lake lacks nothing of a source.
+    /// Of `segment_counts`: up to when the lake lacks nothing of what a source's stream said.
     pub as_of_us: AsOf,
     /// Objects that are listed no more and not yet removed.
     pub retired: u64,

@@ -44,7 +44,8 @@ pub struct Covered {
     pub until: Place,
 }
 
-/// Per source, a time up to which an archive lacks none of its changes: of its own clock, in microseconds since 1970.
+/// Per source, a time up to which an archive lacks none of the changes that its stream said: of its own clock, in microseconds
+/// since 1970. What a later backfill or a replay of parked changes says of that time is not promised.
 pub type AsOf = BTreeMap<SourceName, i64>;
 
 /// What is buffered of a partition of a topic.

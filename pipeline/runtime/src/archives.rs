@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::clock::now_us;
+use crate::lake_task;
 use crate::roster_task;
 use crate::sink_task;
 use crate::wiring::OpenArchive;
@@ -211,7 +212,10 @@ pub(crate) async fn goes_on(
             range.start
         } else {
             // What the archive's own task has passed by was no row, and the log held it until then.
-            let passed = tasks.get(&sink_task::name(archive)).and_then(|progress| progress.reads.get(&at));
+            // It says so of what is listed by now, which may be more than the reader's.
+            let progress = tasks.get(&sink_task::name(archive));
+            let progress = progress.filter(|p| lake_task::covered(&p.state, at) == Some(part.covered.seq));
+            let passed = progress.and_then(|progress| progress.reads.get(&at));
             let seen = passed.copied().unwrap_or(until).max(until);
             let old = log.offset_at(at.0, at.1, oldest_ms).await?;
             if seen < old && first_from(log, at, seen).await?.is_some_and(|first| first < old) {

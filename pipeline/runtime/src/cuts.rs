@@ -22,6 +22,9 @@ use crate::wiring::LakeBounds;
 
 pub(crate) type At = (Topic, Partition);
 
+/// How long the rest of a commit is waited for, at most, before it is looked for again.
+const NOT_WHOLE_WAIT_MAX: Duration = Duration::from_secs(1);
+
 /// What is known of one partition of a topic.
 #[derive(Clone, Copy, PartialEq, Debug)]
 struct Track {
@@ -62,6 +65,10 @@ struct Open {
 pub(crate) struct Cuts {
     bounds: LakeBounds,
     tracks: BTreeMap<At, Track>,
+    /// What progress names.
+    known: BTreeMap<At, Place>,
+    /// Nothing is due before: the commits that it was time for were not whole.
+    not_before: Duration,
 }
 
 /// What it is time for.
@@ -86,7 +93,8 @@ impl Cuts {
             open: Open { seq: covered, ..Open::default() },
             since: None,
         };
-        Self { bounds, tracks: from.into_iter().map(|(at, from)| (at, track(from))).collect() }
+        let tracks = from.into_iter().map(|(at, from)| (at, track(from))).collect();
+        Self { bounds, tracks, known: BTreeMap::new(), not_before: Duration::ZERO }
     }
 
     fn track(&mut self, at: At) -> Result<&mut Track, Fault> {
@@ -153,11 +161,14 @@ impl Cuts {
 
     /// How long it is until something has waited long enough.
     pub(crate) fn due_in(&self, now: Duration) -> Option<Duration> {
-        self.oldest().map(|oldest| (oldest + self.bounds.age).saturating_sub(now))
+        self.oldest().map(|oldest| (oldest + self.bounds.age).max(self.not_before).saturating_sub(now))
     }
 
     /// What it is time for.
     pub(crate) fn due(&self, now: Duration, buffered: impl Fn(At) -> Buffered) -> Due {
+        if now < self.not_before {
+            return Due::Nothing;
+        }
         if self.oldest().is_some_and(|oldest| now.saturating_sub(oldest) >= self.bounds.age) {
             return Due::All;
         }
@@ -174,6 +185,16 @@ impl Cuts {
             }
         }
         if chosen.is_empty() { Due::Nothing } else { Due::Some(chosen) }
+    }
+
+    /// It was time for a file and there was no whole commit for one: the rest of it is waited for.
+    pub(crate) fn none_is_whole(&mut self, now: Duration) {
+        self.not_before = now + (self.bounds.age / 4).min(NOT_WHOLE_WAIT_MAX);
+    }
+
+    /// Whether progress names all that it may.
+    pub(crate) fn is_known(&self) -> bool {
+        self.known == self.reads()
     }
 
     /// Whether more of a partition could be cut if it were known that its newest commit is whole.
@@ -235,6 +256,7 @@ impl Cuts {
 
     /// Notes that progress knows [`Cuts::reads`] now.
     pub(crate) fn committed(&mut self) {
+        self.known = self.reads();
         for track in self.tracks.values_mut().filter(|track| !track.has_rows()) {
             track.since = None;
         }

@@ -47,6 +47,39 @@ fn a_file_ends_between_two_commits() {
     assert_eq!(cuts.covered(), [(AT.0, AT.1, Seq(6))]);
 }
 
+/// Up to the commit before the newest that any topic shows: that one may not be readable in the others yet.
+#[test]
+fn what_is_whole_in_all_topics_is_known_by_a_later_commit() {
+    let mut cuts = cuts(4, 10);
+    let whole = |cuts: &Cuts, ends: &[At]| cuts.whole(AT.1, &ends.iter().copied().collect()).0;
+    assert_eq!(whole(&cuts, &[AT, OTHER]), 3, "nothing has come");
+    row(&mut cuts, 10, 6, 0);
+    row(&mut cuts, 11, 9, 0);
+    assert_eq!(whole(&cuts, &[]), 0, "the other topic has brought nothing, and more may come");
+    assert_eq!(whole(&cuts, &[OTHER]), 8, "it has nothing of commits up to 8; of 9 it may");
+    assert_eq!(whole(&cuts, &[AT, OTHER]), 8);
+    assert!(cuts.pass(OTHER, place(0), Seq(7), true, second(0)).is_ok_and(|kept| kept));
+    assert_eq!(whole(&cuts, &[AT]), 6, "more of 7 may come");
+    assert_eq!(cuts.whole(Partition(1), &BTreeSet::new()), Seq(0), "of a partition that is not read");
+}
+
+/// A commit whose end doesn't come is looked for now and then, not at every poll.
+#[test]
+fn a_commit_that_is_not_whole_is_waited_for() {
+    let mut cuts = cuts(0, 0);
+    row(&mut cuts, 0, 1, 0);
+    let due = |cuts: &Cuts, now| cuts.due(now, |_| Buffered::default());
+    assert_eq!(due(&cuts, second(10)), Due::All);
+    cuts.committed();
+    assert!(cuts.is_known());
+    cuts.none_is_whole(second(10));
+    assert_eq!((due(&cuts, second(10)), cuts.due_in(second(10))), (Due::Nothing, Some(second(1))));
+    assert_eq!(due(&cuts, second(11)), Due::All);
+    row(&mut cuts, 1, 2, 11);
+    assert!(cuts.is_known(), "its rows are buffered still");
+    assert_eq!(ends(cuts.cut(AT, false)), Some((1, 1, 1)));
+}
+
 #[test]
 fn what_is_listed_is_skipped_and_seqs_only_grow() {
     let mut cuts = cuts(4, 0);

@@ -6,14 +6,18 @@
 //! ```
 //!
 //! In: the watermarks that stand among the counts, and up to which commit everything of a partition is listed. Out: per
-//! source a time up to which the lake lacks none of its changes. Right because a watermark's commit comes after those of
-//! what the source said before it, and a roster's next commit begins after the last one is readable in every topic. Pure.
+//! source a time up to which the lake lacks none of the changes that it said. Right because a watermark's commit comes after
+//! those of what the source said before it, and a roster's next commit begins after the last one is readable in every topic.
+//! What a backfill finds later, with the time of its reading or of its export, is not promised. Pure.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use rollcall_model::archive::AsOf;
 use rollcall_model::{Partition, Seq, SourceName, WatermarkRecord};
 
+/// A transaction takes its time before its place in the WAL, so one that ends at a watermark may say an earlier time; and
+/// what is judged after a watermark may say the same.
+const SLACK_US: i64 = 1_000_000;
 /// Watermarks that wait, of one source in one partition. Of more, every second is dropped.
 const WAITING_MAX: usize = 64;
 
@@ -63,7 +67,8 @@ impl LakeAsOf {
             let partitions = (0..self.partitions).map(Partition);
             partitions.map(|partition| of.get(&partition)?.listed_us).min().flatten()
         };
-        self.by_source.iter().filter_map(|(source, of)| Some((source.clone(), lowest(of)?))).collect()
+        let sure = |of| Some(lowest(of)? - SLACK_US);
+        self.by_source.iter().filter_map(|(source, of)| Some((source.clone(), sure(of)?))).collect()
     }
 }
 
@@ -76,7 +81,7 @@ mod tests {
             source: "core".into(),
             partition: Partition(partition),
             position: String::new(),
-            at_us,
+            at_us: at_us + SLACK_US,
             seq: Seq(seq),
         }
     }

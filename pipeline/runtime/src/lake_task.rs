@@ -325,6 +325,9 @@ impl Running {
         if !cuts.is_empty() {
             self.commit(&cuts).await?;
             crash::here("lake-planned");
+        } else if self.cuts.is_known() {
+            self.cuts.none_is_whole(self.began.elapsed());
+            return Ok(());
         }
         self.make(&cuts).await
     }
@@ -397,6 +400,13 @@ impl Running {
             .set(buffered_bytes as f64);
         Ok(())
     }
+}
+
+/// Up to which commit a lake has listed a partition of a topic, as its progress says.
+pub(crate) fn covered(state: &serde_json::Value, at: At) -> Option<Seq> {
+    let state: LakeState = serde_json::from_value(state.clone()).ok()?;
+    let listed = state.covered.into_iter().find(|(topic, partition, _)| (*topic, *partition) == at);
+    listed.map(|(_, _, seq)| seq)
 }
 
 fn read_state(name: &str, state: serde_json::Value) -> Result<LakeState, Fault> {

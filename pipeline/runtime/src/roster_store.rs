@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
@@ -40,6 +40,7 @@ pub struct RosterStores {
     identities: Keyspace,
     counts: Keyspace,
     pub(crate) meta: Keyspace,
+    orders: Arc<Mutex<()>>,
 }
 
 impl std::fmt::Debug for RosterStores {
@@ -80,7 +81,12 @@ impl RosterStores {
         let identities = keyspace("identities").map_err(failed)?;
         let counts = keyspace("counts").map_err(failed)?;
         let meta = keyspace("meta").map_err(failed)?;
-        Ok(Self { db, identities, counts, meta })
+        Ok(Self { db, identities, counts, meta, orders: Arc::default() })
+    }
+
+    /// While it is held, nobody else orders or finishes a rebuild.
+    pub(crate) fn orders(&self) -> MutexGuard<'_, ()> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

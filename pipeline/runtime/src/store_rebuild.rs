@@ -66,7 +66,22 @@ impl RosterStores {
         let order = serde_json::to_vec(&Order { from, reading: None }).map_err(unreadable)?;
         let mut batch = self.db.batch();
         batch.insert(&self.meta, key(partition), order);
+        let _one = self.orders();
         batch.durability(Some(fjall::PersistMode::SyncAll)).commit().map_err(failed)
+    }
+
+    /// Commits what belongs to an order, if that is still the one that stands: a newer one isn't overwritten by it.
+    fn commit_of(
+        &self,
+        partition: Partition,
+        known: &[u8],
+        batch: fjall::OwnedWriteBatch,
+    ) -> Result<(), Fault> {
+        let _one = self.orders();
+        if self.meta.get(key(partition)).map_err(failed)?.is_none_or(|standing| *standing != *known) {
+            return Err(Fault::retry("another rebuild of this store was ordered meanwhile"));
+        }
+        batch.commit().map_err(failed)
     }
 
     /// Carries out what was ordered, if anything was; the store is opened after that.
@@ -102,13 +117,13 @@ impl RosterStores {
             }
         };
         shown(Some(reading.shown()));
-        self.fill(&store, &mut *reader, &mut reading, &mut shown).await?;
+        let known = self.fill(&store, &mut *reader, (&mut reading, known.to_vec()), &mut shown).await?;
         let mut batch = self.db.batch();
         meta.at_us = now_us();
         let meta = serde_json::to_vec(&meta).map_err(unreadable)?;
         batch.insert(&self.meta, partition.0.to_be_bytes(), meta);
         batch.remove(&self.meta, key(partition));
-        batch.durability(Some(fjall::PersistMode::SyncAll)).commit().map_err(failed)?;
+        self.commit_of(partition, &known, batch.durability(Some(fjall::PersistMode::SyncAll)))?;
         shown(None);
         info!(
             partition = partition.0,
@@ -121,9 +136,9 @@ impl RosterStores {
         &self,
         store: &PartitionStore,
         reader: &mut dyn ArchiveReader,
-        reading: &mut Reading,
+        (reading, mut known): (&mut Reading, Vec<u8>),
         shown: &mut impl FnMut(Option<serde_json::Value>),
-    ) -> Result<(), Fault> {
+    ) -> Result<Vec<u8>, Fault> {
         let everything = ArchiveFilter::default();
         while let Some(part) = reading.next() {
             let page = reader.read(part.at(), part.cursor(), &everything).await?;
@@ -133,13 +148,14 @@ impl RosterStores {
             block_in_place(|| {
                 let records = page.deliveries.into_iter().map(|delivery| delivery.record);
                 let mut batch = store.archived(records)?;
-                batch.insert(&self.meta, key(part.at().1), order);
-                batch.commit().map_err(failed)
+                batch.insert(&self.meta, key(part.at().1), order.as_slice());
+                self.commit_of(part.at().1, &known, batch)
             })?;
+            known = order;
             crash::here("archive-stored");
             shown(Some(reading.shown()));
         }
-        Ok(())
+        Ok(known)
     }
 }
 

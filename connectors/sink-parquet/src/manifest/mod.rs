@@ -50,7 +50,7 @@ pub(crate) struct Manifest {
     pub(crate) created_at_us: i64,
     /// What was so before this time isn't whole any more.
     pub(crate) history_from_us: i64,
-    /// Up to when the lake lacks nothing of a source, in all tables. The manifests of `segment_counts` say it, whose topic holds
+    /// Up to when the lake lacks nothing of what a source's stream said, in all tables. The manifests of `segment_counts` say it, whose topic holds
     /// the watermarks; of the other tables those that were the newest then, or newer ones.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) as_of_us: AsOf,

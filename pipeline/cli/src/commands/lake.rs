@@ -113,7 +113,7 @@ async fn show(config: &LakeConfig, output: Output) -> Result<Outcome, Failure> {
             utc(table.history_from_us)
         ))?;
         for (source, at_us) in &table.as_of_us {
-            output.line(&format!("nothing of {source} is missing up to {}", utc(*at_us)))?;
+            output.line(&format!("all that {source} streamed is in it up to {}", utc(*at_us)))?;
         }
     }
     Ok(Outcome::Done)

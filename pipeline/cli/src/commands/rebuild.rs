@@ -152,10 +152,6 @@ impl Rebuild {
                 let what = failed.error.clone().unwrap_or_else(|| format!("{} has failed", failed.task));
                 return Err(Failure::Job { what, repair: failed.repair.clone() });
             }
-            if let Some(paused) = tasks.iter().find(|task| task.state == "paused" && self.what == STORE) {
-                progress.bar.finish_and_clear();
-                return say(output, &format!("{0} is paused; to go on: rollcall resume {0}", paused.task));
-            }
             let sum = |of: fn(&crate::api::RebuildSum) -> u64| {
                 tasks.iter().filter_map(|task| task.rebuild.as_ref()).map(of).sum::<u64>()
             };
@@ -163,8 +159,18 @@ impl Rebuild {
             let is_over = |task: &TaskStatus| {
                 task.state == "running" && task.rebuild.is_none() && task.bootstrapping != Some(true)
             };
-            if !tasks.is_empty() && tasks.iter().all(is_over) {
+            // A roster that somebody has paused finds its order when it is resumed.
+            let is_paused = |task: &&TaskStatus| task.state == "paused" && self.what == STORE;
+            if !tasks.is_empty() && tasks.iter().all(|task| is_over(task) || is_paused(&task)) {
                 progress.bar.finish_and_clear();
+                let paused: Vec<&str> =
+                    tasks.iter().filter(is_paused).map(|task| task.task.as_str()).collect();
+                if let Some(first) = paused.first() {
+                    return Err(Failure::repairable(
+                        format!("not rebuilt yet, since they are paused: {}", paused.join(", ")),
+                        format!("rollcall resume {first}, and the others; each is rebuilt as it begins"),
+                    ));
+                }
                 return say(output, &format!("{} is filled and live", self.what));
             }
             tokio::time::sleep(POLL_INTERVAL).await;

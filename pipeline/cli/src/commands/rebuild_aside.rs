@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 use rollcall_model::archive::{ArchiveFilter, ArchiveReader, Archived};
 use rollcall_model::time::utc;
-use rollcall_model::{Delivery, Fault, OutRecord, Rejected, SourceName, Topic};
+use rollcall_model::{Delivery, Fault, FaultKind, OutRecord, Rejected, SourceName, Topic};
 use rollcall_runtime::Reading;
 use rollcall_runtime::topology::{ClickHouseUrl, SinkConfig};
 use rollcall_sink_clickhouse::NewTables;
@@ -54,6 +54,8 @@ struct State {
     reading: Reading,
     /// Records that ClickHouse would not take.
     rejected: u64,
+    /// Environments of which there was anything.
+    found: BTreeSet<String>,
 }
 
 enum Target {
@@ -86,25 +88,30 @@ pub(super) async fn execute(aside: &Aside, asking: &Asking, plan: bool) -> Resul
             &format!("would be written: {what}, {}; nothing feeds it afterwards", aside.into),
         );
     }
+    let anew = kind.anew(aside);
     let (mut target, noted) = Box::pin(kind.open(aside)).await?;
     let known: Option<State> = noted
         .map(|text| serde_json::from_str(&text))
         .transpose()
         .map_err(|e| Fault::refused(format!("{} doesn't say how far it is", aside.into)).from_source(e))?;
     let pin = known.as_ref().map(|state| state.reading.pin());
-    let mut reader = Box::pin(LakeReader::open(&config, pin.as_deref())).await?;
+    let opened = Box::pin(LakeReader::open(&config, pin.as_deref())).await;
+    let mut reader = opened.map_err(|fault| if pin.is_some() { forgetting(fault, &anew) } else { fault })?;
     let mut state = match known {
         Some(state) => state,
         None => {
             refuse_unknown(aside, &reader, &sources)?;
             let reading = Reading::of(&aside.lake, &reader, &parts(&reader, topics));
-            State { reading, rejected: 0 }
+            State { reading, rejected: 0, found: BTreeSet::new() }
         }
     };
     let mut progress = Progress::new(output);
     let read = Box::pin(fill(aside, &mut target, &mut reader, &mut state, &mut progress)).await;
     progress.bar.finish_and_clear();
-    read?;
+    read.map_err(|end| match end {
+        Ended::Reading(fault) => forgetting(fault, &anew).into(),
+        Ended::Writing(failure) => failure,
+    })?;
     let done = match target {
         Target::ClickHouse(tables) => {
             tables.finish().await?;
@@ -112,13 +119,39 @@ pub(super) async fn execute(aside: &Aside, asking: &Asking, plan: bool) -> Resul
         }
         Target::Counts(mut counts) => format!("{} is filled: {} rows", aside.into, counts.finish().await?),
     };
-    if state.rejected > 0 {
+    lacks(aside, &state, &done)?;
+    say(output, &done)
+}
+
+/// What was asked for and is not in them.
+fn lacks(aside: &Aside, state: &State, done: &str) -> Result<(), Failure> {
+    let unknown: Vec<&str> = aside.environments.difference(&state.found).map(String::as_str).collect();
+    if !unknown.is_empty() {
+        let (lake, unknown) = (&aside.lake, unknown.join(", "));
         return Err(Failure::job(format!(
-            "{done}; but {} records were not taken, as said above",
-            state.rejected
+            "{done}; but {lake} holds nobody of {unknown}: is that an environment's api key?"
         )));
     }
-    say(output, &done)
+    if state.rejected > 0 {
+        let rejected = state.rejected;
+        return Err(Failure::job(format!("{done}; but {rejected} records were not taken, as said above")));
+    }
+    Ok(())
+}
+
+/// The tables remember the moment of the lake that they were begun at, so the same command would meet the same again.
+fn forgetting(mut fault: Fault, anew: &str) -> Fault {
+    if fault.kind == FaultKind::Refused {
+        let repair = fault.repair.take().map_or_else(String::new, |repair| format!("{repair}; "));
+        fault.repair = Some(format!("{repair}to begin again: {anew}, or another --into"));
+    }
+    fault
+}
+
+/// What ended the filling.
+enum Ended {
+    Reading(Fault),
+    Writing(Failure),
 }
 
 async fn fill(
@@ -127,23 +160,33 @@ async fn fill(
     reader: &mut LakeReader,
     state: &mut State,
     progress: &mut Progress,
-) -> Result<(), Failure> {
+) -> Result<(), Ended> {
     let filter = ArchiveFilter { environments: aside.environments.clone(), as_of_us: aside.as_of_us };
     let (mut batch, mut pages) = (Vec::new(), 0);
     while let Some(part) = state.reading.next() {
-        let page = reader.read(part.at(), part.cursor(), &filter).await?;
+        let page = reader.read(part.at(), part.cursor(), &filter).await.map_err(Ended::Reading)?;
+        state.found.extend(page.deliveries.iter().filter_map(environment).map(str::to_owned));
         state.reading.advance(page.deliveries.len(), page.next);
         batch.extend(page.deliveries);
         pages += 1;
         if batch.len() >= WRITE_ROWS || pages >= PAGES_MAX || state.reading.next().is_none() {
-            write(target, &batch, state).await?;
+            write(target, &batch, state).await.map_err(Ended::Writing)?;
             batch.clear();
             pages = 0;
             let (read, total) = state.reading.rows();
-            progress.show(read, total)?;
+            progress.show(read, total).map_err(Ended::Writing)?;
         }
     }
     Ok(())
+}
+
+/// The environment that a record is of.
+fn environment(delivery: &Delivery) -> Option<&str> {
+    match &delivery.record {
+        OutRecord::Identity(record) => record.environment_key.as_deref(),
+        OutRecord::Membership(record) => Some(&record.environment_key),
+        OutRecord::MembershipChange(_) | OutRecord::Count(_) | OutRecord::Watermark(_) => None,
+    }
 }
 
 async fn write(target: &mut Target, batch: &[Delivery], state: &mut State) -> Result<(), Failure> {
@@ -210,6 +253,14 @@ impl Kind {
         }
     }
 
+    /// What removes an unfinished one.
+    fn anew(&self, aside: &Aside) -> String {
+        match self {
+            Self::ClickHouse(_) => format!("DROP DATABASE {}", aside.into),
+            Self::Counts(_) => format!("DROP TABLE {}_sets", aside.into),
+        }
+    }
+
     async fn open(self, aside: &Aside) -> Result<(Target, Option<String>), Fault> {
         let job = json!({
             "lake": aside.lake, "environments": aside.environments, "as_of_us": aside.as_of_us,
@@ -258,25 +309,26 @@ fn refuse_unknown(aside: &Aside, reader: &LakeReader, sources: &[SourceName]) ->
             format!("--as-of '{}', or later", utc(from_us)),
         );
     }
+    let mut slowest: Option<(&SourceName, i64)> = None;
     for source in sources {
-        match reader.as_of().get(source) {
-            Some(at_us) if *at_us >= asked_us => {}
-            Some(at_us) => {
-                return wrong(
-                    format!(
-                        "{lake} holds everything that {source} wrote up to {}, and that is earlier than asked for",
-                        utc(*at_us)
-                    ),
-                    format!("ask again later, or for that time: --as-of '{}'", utc(*at_us)),
-                );
-            }
-            None => {
-                return wrong(
-                    format!("{lake} doesn't say yet up to when it holds what {source} wrote"),
-                    "ask again when the sink has run for some flush_age_ms, or leave --as-of out".to_owned(),
-                );
-            }
+        let Some(at_us) = reader.as_of().get(source).copied() else {
+            return wrong(
+                format!("{lake} doesn't say yet up to when it holds what {source} wrote"),
+                "ask again when the sink has run for some flush_age_ms, or leave --as-of out".to_owned(),
+            );
+        };
+        if slowest.is_none_or(|(_, slowest_us)| at_us < slowest_us) {
+            slowest = Some((source, at_us));
         }
     }
-    Ok(())
+    match slowest {
+        Some((source, at_us)) if at_us < asked_us => wrong(
+            format!(
+                "{lake} holds everything that {source} wrote up to {}, and that is earlier than asked for",
+                utc(at_us)
+            ),
+            format!("ask again later, or for that time: --as-of '{}'", utc(at_us)),
+        ),
+        Some(_) | None => Ok(()),
+    }
 }

@@ -271,7 +271,7 @@ pub(super) struct World {
     pub(super) bounds: LakeBounds,
     writer: Option<Box<dyn Producer>>,
     seqs: BTreeMap<Partition, u64>,
-    /// With the time at which the source did it: a number of commits.
+    /// With the time at which the source did it: each commit a second after the last.
     written: BTreeMap<Row, i64>,
     now_us: i64,
     bad: usize,
@@ -313,7 +313,7 @@ impl World {
         // Not every commit has records of every topic, or any at all.
         *seq += random.random_range(1..3);
         let seq = Seq(*seq);
-        self.now_us += 1;
+        self.now_us += 1_000_000;
         let (mut records, mut is_row) = (Vec::new(), Vec::new());
         for topic in TOPICS.iter().copied() {
             for _ in 0..random.random_range(0..5) {
