@@ -62,6 +62,14 @@ async fn what_is_rebuilt_from_the_lake_is_what_it_was() {
     stage.ask(&["rebuild", "store", "--from", "lake", "--partition", "1"]).await.unwrap();
     stage.churn(30).await.unwrap();
     stage.assert_exact().await.unwrap();
+
+    // A roster that is paused carries its order out when it is resumed, and the command doesn't say otherwise.
+    stage.ask(&["pause", "roster/0"]).await.unwrap();
+    stage.until("roster/0", "paused").await.unwrap();
+    refused(&stage, &["rebuild", "store", "--from", "lake"], 1, "rollcall resume roster/0").await;
+    stage.ask(&["resume", "roster/0"]).await.unwrap();
+    stage.churn(30).await.unwrap();
+    stage.assert_exact().await.unwrap();
 }
 
 /// Killed in the middle of it, a rebuild goes on where it was.
@@ -133,6 +141,8 @@ async fn new_tables_are_as_it_was_then() {
     assert_eq!(stage.assert_exact().await.unwrap(), later, "the sinks' own tables are as they were");
 
     refused(&stage, &["rebuild", "counts", "--into", "counts_one", "--from", "lake"], 1, "DROP TABLE").await;
+    let typo = ["rebuild", "clickhouse", "--into", "typo", "--from", "lake", "--environment", "mistyped"];
+    refused(&stage, &typo, 1, "lake holds nobody of mistyped").await;
     refused(&stage, &["rebuild", "clickhouse", "--into", "one", "--from", "lake"], 1, "DROP DATABASE one")
         .await;
     refused(&stage, &[&["rebuild", "clickhouse", "--into", "one"], &one[..]].concat(), 1, "has filled").await;
