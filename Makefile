@@ -46,7 +46,7 @@ test: servers ## Every test, on real servers
 	$(CARGO) build --workspace --bins --locked </dev/null
 	$(CARGO) test --workspace --locked </dev/null
 
-demo: servers ## A complete Rollcall on a real Postgres, an emulated DynamoDB and ClickHouse, with load; SOURCE=postgres or dynamodb alone; LOG=kafka: three workers; KEEP=1 leaves it up
+demo: servers ## A complete Rollcall on a real Postgres, an emulated DynamoDB and ClickHouse, with a lake and load; SOURCE=postgres or dynamodb alone; LOG=kafka: three workers; KEEP=1 leaves it up
 	$(CARGO) build --workspace --bins --locked
 	$(TARGET)/debug/rollcall-demo --log $(LOG) --source $(SOURCE) $(if $(KEEP),--keep)
 

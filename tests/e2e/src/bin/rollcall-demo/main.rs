@@ -7,7 +7,8 @@
 //! `rollcall run` ─▶ ClickHouse, count rows, a lake ───────────────────┘  all of it
 //! ```
 //!
-//! With the log on local disk there is a lake, too, in a folder. With `--source postgres` or `dynamodb` all identities are in one of them; the catalog is in Postgres always. With
+//! With the log on local disk there is a lake, too, in a folder. With `--source postgres` or `dynamodb` all identities are in
+//! one of them; the catalog is in Postgres always. With
 //! `--log kafka` there are a Kafka and three of `rollcall run`, and ClickHouse is a server of its own.
 //!
 //! `--keep` leaves all of it running and writes their process ids down, `--stop` ends them by these. On a
