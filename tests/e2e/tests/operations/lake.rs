@@ -136,3 +136,37 @@ async fn a_bucket_that_can_not_be_the_lakes_is_told_and_mended() {
     Lake::wait_until_listed(&stage.worker).await.unwrap();
     assert_eq!(stage.task("sink/lake").await.unwrap()["state"], "running");
 }
+
+/// A file that somebody removed and one that was cut short: each is named, nothing is filled from them, and the log has all of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_gone_or_cut_short_is_named_and_costs_nothing() {
+    let (mut stage, lake, _proxy) = staged(33).await.unwrap();
+    stage.churn(60).await.unwrap();
+    assert_exact(&mut stage, &lake).await;
+    stage.ask(&["pause", "sink/lake"]).await.unwrap();
+    stage.until("sink/lake", "paused").await.unwrap();
+    let (gone, cut) =
+        (lake.files("identities").unwrap().remove(0), lake.files("memberships").unwrap().remove(0));
+    std::fs::remove_file(&gone).unwrap();
+    let half = std::fs::metadata(&cut).unwrap().len() / 2;
+    std::fs::OpenOptions::new().write(true).open(&cut).unwrap().set_len(half).unwrap();
+
+    let (code, lines) = stage.worker.ask(&["lake", "verify"]).await.unwrap();
+    let problems: Vec<_> = lines.iter().filter(|line| line["kind"] == "problem").collect();
+    assert_eq!((code, problems.len()), (1, 2), "{lines:#?}");
+    for (problem, file) in problems.iter().zip([&gone, &cut]) {
+        let name = file.file_name().and_then(|name| name.to_str()).unwrap();
+        assert!(problem["object"].as_str().is_some_and(|object| object.ends_with(name)), "{problem:#}");
+        assert!(problem["repair"].as_str().is_some_and(|repair| !repair.is_empty()), "{problem:#}");
+    }
+    let (code, _, said) = stage.worker.say(&["rebuild", "clickhouse", "--from", "lake"]).await.unwrap();
+    assert!(code == 1 && said.contains("is listed and not there"), "{code}: {said}");
+    assert!(said.contains("rollcall lake verify"), "{said}");
+    stage.ask(&["rebuild", "clickhouse"]).await.unwrap();
+    stage.churn(30).await.unwrap();
+    stage.assert_exact().await.unwrap();
+    stage.ask(&["rebuild", "lake"]).await.unwrap();
+    stage.until("sink/lake", "running").await.unwrap();
+    stage.churn(30).await.unwrap();
+    assert_exact(&mut stage, &lake).await;
+}
