@@ -194,8 +194,8 @@ impl Scene {
     pub(crate) async fn rebuild_from_lake(&mut self) -> Result<(), Failure> {
         for what in ["store", "clickhouse", "counts"] {
             let worker = &self.workers[0];
-            let (code, lines) = worker.ask(&["rebuild", what, "--from", "lake"]).await?;
-            assert_eq!(code, 0, "rebuild {what}: {lines:#?}\n{}", worker.log_tail());
+            let (code, _, said) = worker.say(&["rebuild", what, "--from", "lake"]).await?;
+            assert_eq!(code, 0, "rebuild {what}: {said}\n{}", worker.log_tail());
         }
         Ok(())
     }
