@@ -2,14 +2,16 @@
 //!
 //! librdkafka's questions block; each is asked on a thread for that.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::AdminClient;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::producer::BaseProducer;
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, TopicPartitionList};
 use rollcall_model::{Fault, FaultKind};
 
@@ -17,6 +19,9 @@ use crate::config::{Clock, KafkaLogConfig, SaslConfig};
 use crate::context::{Context, Health, Trouble};
 use crate::fault::fault;
 use crate::oauth;
+
+/// How often it is asked anew who leads a partition.
+const LEADER_LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// A client that outlives its use on an async thread: librdkafka takes up to a second to end one.
 pub(crate) struct Client<T: Send + Sync + 'static> {
@@ -191,19 +196,52 @@ impl Questions {
     }
 
     /// Of each partition, the first offset at or after a time; the end where all are older.
+    ///
+    /// This question alone goes to the leader that was known last, in its epoch, and is not asked again: once a broker was
+    /// restarted, every answer is a refusal until somebody asks who leads now.
     pub(crate) async fn offsets_at(&self, times: TopicPartitionList) -> Result<TopicPartitionList, Fault> {
         let reader = Arc::clone(self.committed.get()?);
         let timeout = self.config.request_timeout();
         let (config, health) = (self.config.clone(), self.health.clone());
         blocking(move || {
-            reader.serve();
-            reader.offsets_for_times(times, timeout).map_err(|e| {
+            let topics: BTreeSet<String> =
+                times.elements().iter().map(|element| element.topic().to_owned()).collect();
+            let until = Instant::now() + timeout;
+            loop {
                 reader.serve();
-                fault_with(&config, &health, "can't tell which records are how old", e)
-            })
+                let answered = reader.offsets_for_times(times.clone(), timeout);
+                let errors = match &answered {
+                    Ok(answered) => answered.elements().iter().filter_map(|e| e.error().err()).collect(),
+                    Err(error) => vec![error.clone()],
+                };
+                if Instant::now() >= until || !errors.iter().any(is_of_old_leader) {
+                    return answered.map_err(|e| {
+                        reader.serve();
+                        fault_with(&config, &health, "can't tell which records are how old", e)
+                    });
+                }
+                std::thread::sleep(LEADER_LOOK_EVERY);
+                for topic in &topics {
+                    // An answer that doesn't come is told by the next question.
+                    let _refreshed = reader.fetch_metadata(Some(topic), timeout);
+                }
+            }
         })
         .await
     }
+}
+
+/// Whether somebody was asked who doesn't lead, or not any more.
+fn is_of_old_leader(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::FencedLeaderEpoch
+                | RDKafkaErrorCode::UnknownLeaderEpoch
+                | RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::LeaderNotAvailable
+        )
+    )
 }
 
 /// The client's own trouble is the cause where the answer only failed to come.

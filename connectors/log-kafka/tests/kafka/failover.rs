@@ -116,6 +116,10 @@ async fn a_rolling_restart_costs_nothing() {
     let mut kafka = Kafka::start_nodes(3);
     let log = ok(KafkaLog::open(config(&kafka)).await);
     let consumer = ok(log.consumer(at(Topic::IdentityChanges, 0, 0)).await);
+    // Who leads what is known from here on.
+    for partition in [0, 1] {
+        ok(log.offset_at(Topic::IdentityChanges, Partition(partition), 0).await);
+    }
     let rolling = tokio::task::spawn_blocking(move || {
         for node in kafka.nodes() {
             kafka.stop(node);
@@ -128,5 +132,9 @@ async fn a_rolling_restart_costs_nothing() {
     let done = commit_while(&log, |_| !rolling.is_finished()).await;
     let _kafka = rolling.await.expect("brokers that come back");
     assert!(done > 0, "no commit was made meanwhile");
+    for (partition, first) in [(0, 0), (1, 0)] {
+        let found = ok(log.offset_at(Topic::IdentityChanges, Partition(partition), 0).await);
+        assert_eq!(found.offset, first, "of partition {partition}, whoever leads it now");
+    }
     assert_all(&log, consumer, done).await;
 }
