@@ -178,10 +178,12 @@ impl Questions {
         let config = self.config.clone();
         blocking(move || {
             let doing = format!("can't tell where {topic}/{partition} ends");
+            let topics = BTreeSet::from([topic.clone()]);
             let ask = |reader: &BaseConsumer<Context>| {
                 reader.serve();
                 let health = &reader.context().health;
-                let ends = reader.fetch_watermarks(&topic, partition, timeout).map_err(|e| {
+                let asked = || reader.fetch_watermarks(&topic, partition, timeout);
+                let ends = ask_leaders(reader, &topics, timeout, asked).map_err(|e| {
                     reader.serve();
                     fault_with(&config, health, &doing, e)
                 })?;
@@ -196,38 +198,52 @@ impl Questions {
     }
 
     /// Of each partition, the first offset at or after a time; the end where all are older.
-    ///
-    /// This question alone goes to the leader that was known last, in its epoch, and is not asked again: once a broker was
-    /// restarted, every answer is a refusal until somebody asks who leads now.
     pub(crate) async fn offsets_at(&self, times: TopicPartitionList) -> Result<TopicPartitionList, Fault> {
         let reader = Arc::clone(self.committed.get()?);
         let timeout = self.config.request_timeout();
         let (config, health) = (self.config.clone(), self.health.clone());
         blocking(move || {
+            reader.serve();
             let topics: BTreeSet<String> =
                 times.elements().iter().map(|element| element.topic().to_owned()).collect();
-            let until = Instant::now() + timeout;
-            loop {
+            let ask = || {
+                let answered = reader.offsets_for_times(times.clone(), timeout)?;
+                let errors = answered
+                    .elements()
+                    .iter()
+                    .filter_map(|element| element.error().err())
+                    .collect::<Vec<_>>();
+                errors.into_iter().find(is_of_old_leader).map_or(Ok(answered), Err)
+            };
+            ask_leaders(&reader, &topics, timeout, ask).map_err(|e| {
                 reader.serve();
-                let answered = reader.offsets_for_times(times.clone(), timeout);
-                let errors = match &answered {
-                    Ok(answered) => answered.elements().iter().filter_map(|e| e.error().err()).collect(),
-                    Err(error) => vec![error.clone()],
-                };
-                if Instant::now() >= until || !errors.iter().any(is_of_old_leader) {
-                    return answered.map_err(|e| {
-                        reader.serve();
-                        fault_with(&config, &health, "can't tell which records are how old", e)
-                    });
-                }
-                std::thread::sleep(LEADER_LOOK_EVERY);
-                for topic in &topics {
-                    // An answer that doesn't come is told by the next question.
-                    let _refreshed = reader.fetch_metadata(Some(topic), timeout);
-                }
-            }
+                fault_with(&config, &health, "can't tell which records are how old", e)
+            })
         })
         .await
+    }
+}
+
+/// Asks those who lead some topics, and once more as long as one answers that it doesn't, or not any more: librdkafka sends
+/// such questions to the leader that it knew last. After a restart of brokers every answer is that, until somebody asks who
+/// leads now.
+fn ask_leaders<T>(
+    reader: &BaseConsumer<Context>,
+    topics: &BTreeSet<String>,
+    timeout: Duration,
+    ask: impl Fn() -> Result<T, KafkaError>,
+) -> Result<T, KafkaError> {
+    let until = Instant::now() + timeout;
+    loop {
+        match ask() {
+            Err(e) if is_of_old_leader(&e) && Instant::now() < until => {}
+            answered => return answered,
+        }
+        std::thread::sleep(LEADER_LOOK_EVERY);
+        for topic in topics {
+            // An answer that doesn't come is told by the next question.
+            let _refreshed = reader.fetch_metadata(Some(topic), timeout);
+        }
     }
 }
 
