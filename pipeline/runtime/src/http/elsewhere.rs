@@ -3,6 +3,7 @@
 //! A request that was passed on once goes no further, so workers that are wrong about each other answer "nowhere".
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::http::{HeaderMap, StatusCode};
@@ -13,13 +14,24 @@ use super::{Answer, App, Refusal};
 use crate::peers::{Answered, FORWARDED};
 use crate::tasks::TaskStatus;
 
+/// How long a task that runs nowhere is waited for: workers are sharing their tasks anew.
+const SHARING_WAIT_MAX: Duration = Duration::from_secs(10);
+const SHARING_LOOK_EVERY: Duration = Duration::from_millis(200);
+/// What a worker says that was taken for the one that runs a task.
+const NOT_MINE: StatusCode = StatusCode::MISDIRECTED_REQUEST;
+
+fn nowhere(task: &str, status: StatusCode) -> Refusal {
+    Refusal::new(status, format!("{task} runs in no worker right now"))
+        .repair("wait until the workers have shared their tasks anew: rollcall status")
+}
+
 /// Whether another worker passed this request on.
 pub(super) fn is_forwarded(headers: &HeaderMap) -> bool {
     headers.contains_key(FORWARDED)
 }
 
 impl App {
-    /// Asks the worker that runs a task; `None` where that is this one, or nobody knows the task: then the handler says
+    /// Asks the worker that runs a task, and waits a while for one that is between two workers; `None` where that is this one, or nobody knows the task: then the handler says
     /// what there is.
     pub(super) async fn elsewhere(
         &self,
@@ -29,19 +41,25 @@ impl App {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Option<Json<Value>>, Refusal> {
-        if self.tasks.has(task) || !self.names.contains(task) {
-            return Ok(None);
+        let until = Instant::now() + SHARING_WAIT_MAX;
+        loop {
+            if self.tasks.has(task) || !self.names.contains(task) {
+                return Ok(None);
+            }
+            if is_forwarded(headers) {
+                return Err(nowhere(task, NOT_MINE));
+            }
+            if let Some(worker) = self.peers.runner(task).await? {
+                let answered = self.peers.ask(&worker, method.clone(), path, body).await?;
+                if answered.status != NOT_MINE.as_u16() {
+                    return as_own(answered).map(Some);
+                }
+            }
+            if Instant::now() >= until {
+                return Err(nowhere(task, StatusCode::CONFLICT));
+            }
+            tokio::time::sleep(SHARING_LOOK_EVERY).await;
         }
-        let nowhere = || {
-            Refusal::new(StatusCode::CONFLICT, format!("{task} runs in no worker right now"))
-                .repair("wait until the workers have shared their tasks anew: rollcall status")
-        };
-        if is_forwarded(headers) {
-            return Err(nowhere());
-        }
-        let worker = self.peers.runner(task).await?.ok_or_else(nowhere)?;
-        let answered = self.peers.ask(&worker, method, path, body).await?;
-        as_own(answered).map(Some)
     }
 
     /// The first good answer of the other workers.
