@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rollcall_e2e::{Failure, Worker};
-use rollcall_test_servers::Kafka;
+use rollcall_kit::Proxy;
+use rollcall_test_servers::{Kafka, KafkaSettings};
 use serde_json::Value;
 use tokio::time::sleep;
 
@@ -17,10 +18,13 @@ const SESSION: Duration = Duration::from_secs(3);
 const TASKS: [&str; 5] = ["roster/0", "roster/1", "sink/clickhouse", "sink/counts", "source/core"];
 
 fn log(kafka: &Kafka) -> String {
+    log_at(&kafka.brokers())
+}
+
+fn log_at(brokers: &str) -> String {
     format!(
-        "{{ type: kafka, brokers: \"{}\", partitions: 2, replication_factor: 1, min_insync_replicas: 1, \
+        "{{ type: kafka, brokers: \"{brokers}\", partitions: 2, replication_factor: 1, min_insync_replicas: 1, \
          session_timeout_ms: {} }}",
-        kafka.brokers(),
         SESSION.as_millis()
     )
 }
@@ -195,13 +199,16 @@ async fn commands_find_the_worker() {
     assert!(said.contains("roster/7") && said.contains("sink/clickhouse"), "{said}");
 }
 
-/// Brokers that are not there yet are waited for; a minute and more without them costs nothing.
+/// Brokers that are not there yet are waited for; a minute and more without them costs nothing. Here the way to them is
+/// closed: of an only broker that dies, Kafka 4.3 may forget a commit (docs/runbook.md, "A commit that never ends").
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn brokers_that_are_away_are_waited_for() {
-    let mut kafka = Kafka::start();
-    let node = kafka.nodes()[0];
-    kafka.stop(node);
-    let mut stage = Stage::set_on(44, &log(&kafka)).await.unwrap();
+    let way = Proxy::listen();
+    let ports = vec![way.address().port()];
+    let kafka = Kafka::start_with(KafkaSettings { proxied_listeners: ports, ..KafkaSettings::default() });
+    way.forward_to(kafka.proxied(0));
+    way.reset();
+    let mut stage = Stage::set_on(44, &log_at(&way.address().to_string())).await.unwrap();
     stage.worker.start(None).unwrap();
     let began = Instant::now();
     while !stage.worker.log_tail().contains("start Kafka, or set log.brokers") {
@@ -209,17 +216,17 @@ async fn brokers_that_are_away_are_waited_for() {
         assert!(began.elapsed() < Duration::from_secs(60), "{}", stage.worker.log_tail());
         sleep(Duration::from_millis(200)).await;
     }
-    kafka.start_again(node);
+    way.pass();
     stage.worker.wait_until_ready().await.unwrap();
     stage.live().await.unwrap();
     stage.churn(40).await.unwrap();
-    kafka.kill9(node);
+    way.reset();
     stage.churn(40).await.unwrap();
     // Longer than a transaction, a session and every patience.
     sleep(Duration::from_secs(40)).await;
     assert_eq!(stage.worker.http_status("healthz").await.unwrap(), 200);
     assert!(stage.worker.ended().unwrap().is_none(), "{}", stage.worker.log_tail());
-    kafka.start_again(node);
+    way.pass();
     stage.churn(20).await.unwrap();
     stage.assert_exact().await.unwrap();
 }
