@@ -75,9 +75,10 @@ pub(super) async fn execute(aside: &Aside, asking: &Asking, plan: bool) -> Resul
         Kind::ClickHouse(_) => &MIRROR,
         Kind::Counts(_) => &COUNTED,
     };
+    // Before anything is made: what is refused leaves no empty tables behind.
+    let mut reader = Box::pin(LakeReader::open(&config, None)).await?;
+    refuse_unknown(aside, &reader, &sources)?;
     if plan {
-        let reader = Box::pin(LakeReader::open(&config, None)).await?;
-        refuse_unknown(aside, &reader, &sources)?;
         show(output, &parts(&reader, topics).iter().map(planned).collect::<Vec<_>>())?;
         let what = match kind {
             Kind::ClickHouse(_) => "a new database of ClickHouse",
@@ -94,13 +95,13 @@ pub(super) async fn execute(aside: &Aside, asking: &Asking, plan: bool) -> Resul
         .map(|text| serde_json::from_str(&text))
         .transpose()
         .map_err(|e| Fault::refused(format!("{} doesn't say how far it is", aside.into)).from_source(e))?;
-    let pin = known.as_ref().map(|state| state.reading.pin());
-    let opened = Box::pin(LakeReader::open(&config, pin.as_deref())).await;
-    let mut reader = opened.map_err(|fault| if pin.is_some() { forgetting(fault, &anew) } else { fault })?;
     let mut state = match known {
-        Some(state) => state,
+        Some(state) => {
+            let pinned = Box::pin(LakeReader::open(&config, Some(&state.reading.pin()))).await;
+            reader = pinned.map_err(|fault| forgetting(fault, &anew))?;
+            state
+        }
         None => {
-            refuse_unknown(aside, &reader, &sources)?;
             let reading = Reading::of(&aside.lake, &reader, &parts(&reader, topics));
             State { reading, rejected: 0, found: BTreeSet::new() }
         }

@@ -157,6 +157,8 @@ async fn new_tables_are_as_it_was_then() {
         refused(&stage, &words, 1, "tells what was so from 20").await;
         refused(&stage, &[&words[..], &["--plan"]].concat(), 1, "tells what was so from 20").await;
     }
+    let made = stage.clickhouse("SELECT name FROM system.databases WHERE name LIKE 'too_%'").await.unwrap();
+    assert_eq!(made, "", "what is refused makes nothing");
     refused(&stage, &[&["rebuild", "store", "--into", "x"], &old[..]].concat(), 2, "rosters judge by").await;
     refused(&stage, &[&["rebuild", "counts"], &old[..]].concat(), 2, "--into NAME").await;
     refused(&stage, &["rebuild", "counts", "--from", "clickhouse"], 1, "no lake of this topology").await;
